@@ -1,0 +1,39 @@
+"""Errors a user can cause. Each message is one sentence that names the way out."""
+
+from __future__ import annotations
+
+
+class AvatarZooError(Exception):
+    """Base of every error that the command line prints as one sentence instead of a traceback."""
+
+
+class MissingAssetError(AvatarZooError):
+    """A weight or licensed file is not on this machine; the message says where to get it and where to put it."""
+
+
+class MissingExtraError(AvatarZooError):
+    """An optional package is not installed; the message names the extra."""
+
+
+class NoFaceError(AvatarZooError):
+    """No face, or more than one, where exactly one person is expected."""
+
+
+class BadVideoError(AvatarZooError):
+    """A file cannot be read as a video, or holds too little of it."""
+
+
+class HeadModelMismatchError(AvatarZooError):
+    """Parameters fitted with one head model were loaded into another."""
+
+
+class UnsafeCheckpointError(AvatarZooError):
+    """A pickle asks for code outside the allow-list; nothing of it was executed."""
+
+
+class BadSequenceError(AvatarZooError):
+    """A tracked-sequence folder is missing, incomplete or of an unknown format version."""
+
+
+class OutputError(AvatarZooError):
+    """An output folder or file cannot be written."""
