@@ -1,14 +1,10 @@
-"""Mesh rasterisation without a compiled extension: which face a pixel sees, and attributes carried to pixels.
+"""Meshes seen by cameras: which face each pixel sees, and attributes of vertices and textures at pixels.
 
-Backends: ``numba`` (CPU), ``torch`` (CUDA, also CPU), ``reference`` (brute force in float64, the tests' oracle); all
-give the same faces. A pixel is covered where its centre lies inside a triangle; centres exactly on a shared edge
-belong to one of the two triangles by the top-left rule; at equal depth the lower face index wins. Visibility is not
+The rules of coverage and the backends are those of :mod:`avatarzoo.geometry.raster`. Visibility is not
 differentiated: gradients reach attributes through :func:`interpolate`.
 """
 
 from __future__ import annotations
-
-from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -16,30 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from avatarzoo.geometry.camera import Camera, project
-
-Backend = Literal["auto", "numba", "torch", "reference"]
-
-NEAR = 1e-3
-"""Metres. Triangles with a corner nearer than this or behind the camera are dropped whole (never clipped)."""
-
-
-class MeshFragments(NamedTuple):
-    """What each pixel sees.
-
-    Attributes:
-        face_id: ``(B, H, W)`` int64, -1 on the background.
-        barycentrics: ``(B, H, W, 3)`` perspective-correct weights of the corners, zeros on the background.
-        depth: ``(B, H, W)`` camera depth in metres, zero on the background.
-    """
-
-    face_id: Int[Tensor, "b h w"]
-    barycentrics: Float[Tensor, "b h w 3"]
-    depth: Float[Tensor, "b h w"]
-
-    @property
-    def covered(self) -> Tensor:
-        """``(B, H, W)`` bool: pixels that see a face."""
-        return self.face_id >= 0
+from avatarzoo.geometry.raster import NEAR, Backend, MeshFragments, rasterize_projected
 
 
 def rasterize_mesh(
@@ -86,59 +59,6 @@ def rasterize_mesh(
     )
 
 
-def rasterize_projected(
-    points: Float[Tensor, "b v 3"],
-    faces: Int[Tensor, "f 3"],
-    size: tuple[int, int],
-    *,
-    perspective: bool = True,
-    cull_backfaces: bool = False,
-    near: float = NEAR,
-    backend: Backend = "auto",
-) -> MeshFragments:
-    """Rasterise points that are already on the raster, ``(x px, y px, depth)``, pixel centres at +0.5.
-
-    Args:
-        size: ``(height, width)``.
-        perspective: interpolate 1 / depth; otherwise depth itself (orthographic views, UV space).
-        near: triangles with a corner at or below this depth are dropped; ``-inf`` keeps all.
-    """
-    if points.ndim != 3 or points.shape[-1] != 3 or faces.ndim != 2 or faces.shape[-1] != 3:
-        raise ValueError(
-            f"points must be (B, V, 3) and faces (F, 3), not {tuple(points.shape)} and {tuple(faces.shape)}."
-        )
-    if perspective and near < 0:
-        raise ValueError("a perspective view needs near >= 0; pass perspective=False for depths of any sign.")
-    if len(faces) and not (int(faces.min()) >= 0 and int(faces.max()) < points.shape[1]):
-        raise ValueError(f"faces index vertices outside 0..{points.shape[1] - 1}.")
-    run = _backend(backend, points.device)
-    return MeshFragments(
-        *run(points.float(), faces.to(points.device), size, perspective, cull_backfaces, near)
-    )
-
-
-def _backend(name: Backend, device: torch.device):
-    if name == "auto":
-        name = "numba" if device.type == "cpu" else "torch"
-    if name == "numba":
-        if device.type != "cpu":
-            raise ValueError(
-                f"the numba mesh backend needs CPU tensors, these are on {device}; use backend='auto'."
-            )
-        from avatarzoo.render import mesh_cpu  # numba takes most of a second to import
-
-        return mesh_cpu.rasterize
-    if name == "torch":
-        from avatarzoo.render import mesh_torch
-
-        return mesh_torch.rasterize
-    if name == "reference":
-        from avatarzoo.render import mesh_reference
-
-        return mesh_reference.rasterize
-    raise ValueError(f"unknown mesh backend {name!r}; choose auto, numba, torch or reference.")
-
-
 def interpolate(
     fragments: MeshFragments,
     faces: Int[Tensor, "f 3"],
@@ -175,7 +95,7 @@ def texture_lookup(
     """Bilinear lookup at texture coordinates, v = 1 on top; beyond the rim the border texel counts.
 
     Args:
-        texture: ``(B or 1, C, Ht, Wt)``; texel (i, j) has its centre at u = (j + 0.5) / Wt, v = 1 - (i + 0.5) / Ht.
+        texture: ``(B or 1, C, Ht, Wt)``; centre of texel (i, j) is u = (j + 0.5) / Wt, v = 1 - (i + 0.5) / Ht.
         uv_image: as :func:`interpolate` gives it for ``uv[None]`` and ``uv_faces``.
         mask: ``(B, 1, H, W)``; multiplies the result; without it the background shows texel u = v = 0.
     """
@@ -187,6 +107,6 @@ def texture_lookup(
 
 
 def coverage(fragments: MeshFragments, supersampling: int = 1) -> Float[Tensor, "b 1 h w"]:
-    """Coverage in [0, 1]: hard, or soft (box average) for fragments drawn ``supersampling`` times too large."""
+    """Coverage in [0, 1]: hard, or box-averaged for fragments drawn ``supersampling`` times too large."""
     hard = fragments.covered[:, None].to(fragments.depth.dtype)
     return hard if supersampling == 1 else F.avg_pool2d(hard, supersampling)

@@ -1,4 +1,4 @@
-"""The mesh rasteriser's oracle: every triangle against every pixel in float64, made to be read, not to be fast."""
+"""The rasteriser's oracle: every triangle against every pixel in float64, made to be read, not to be fast."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 def rasterize(
     points: Tensor, faces: Tensor, size: tuple[int, int], perspective: bool, cull: bool, near: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """See :func:`avatarzoo.render.mesh.rasterize_projected`. Time and memory grow with faces x pixels."""
+    """See :func:`avatarzoo.geometry.raster.rasterize_projected`. Time and memory grow with faces x pixels."""
     height, width = size
     y, x = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
     pixels = torch.stack([x, y], -1).reshape(-1, 2).to(points.device, torch.float64)

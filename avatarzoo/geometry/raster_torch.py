@@ -1,8 +1,8 @@
 """Triangle rasterisation in plain torch, for CUDA: no loop over triangles, no compiled extension.
 
-Every triangle is unrolled into the pixels of its bounding box ("candidates"); the z-test is a scatter-max of depth
-keys followed by a scatter-min of face ids. Candidates are worked off in blocks of bounded memory. The arithmetic is
-the CPU kernel's, in the same order and in float64, so that both find the same faces.
+Every triangle is unrolled into the pixels of its bounding box ("candidates"); the z-test is a scatter-max of
+depth keys followed by a scatter-min of face ids. Candidates are worked off in blocks of bounded memory. The
+arithmetic is the CPU kernel's, in the same order and in float64, so that both find the same faces.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ BLOCK = 1 << 23
 def rasterize(
     points: Tensor, faces: Tensor, size: tuple[int, int], perspective: bool, cull: bool, near: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """See :func:`avatarzoo.render.mesh.rasterize_projected`; tensors stay on their device."""
+    """See :func:`avatarzoo.geometry.raster.rasterize_projected`; tensors stay on their device."""
     height, width = size
     batch, count = len(points), len(faces)
     corners = points.detach()[:, faces].double().flatten(0, 1)  # (B F, 3, 3)

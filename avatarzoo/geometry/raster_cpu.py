@@ -1,10 +1,10 @@
 """Triangle rasterisation on the CPU: a numba kernel that releases the GIL, run over bands of rows by threads.
 
-Plain Python threads rather than numba's own parallel layer: they may be used beside torch's threads, from several
-threads at once and after a fork, which numba's OpenMP and workqueue layers do not all allow.
+Plain Python threads rather than numba's own parallel layer: they may be used beside torch's threads, from
+several threads at once and after a fork, which numba's OpenMP and workqueue layers do not all allow.
 
-Everything is computed in float64 from float32 points. A product of two differences of float32 pixel coordinates
-is (nearly) exact there, so that edge functions have no cracks and no tolerance.
+Everything is computed in float64 from float32 points. A product of two differences of float32 pixel
+coordinates is (nearly) exact there, so that edge functions have no cracks and no tolerance.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _pools: dict[int, ThreadPoolExecutor] = {}
 def rasterize(
     points: Tensor, faces: Tensor, size: tuple[int, int], perspective: bool, cull: bool, near: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """See :func:`avatarzoo.render.mesh.rasterize_projected`; float32 CPU tensors in and out."""
+    """See :func:`avatarzoo.geometry.raster.rasterize_projected`; float32 CPU tensors in and out."""
     height, width = size
     corners = faces.detach().to(torch.int32).contiguous().numpy()
     xyz = points.detach().contiguous().numpy()
@@ -55,7 +55,7 @@ def rasterize(
 def _pool(threads: int) -> ThreadPoolExecutor:
     """The threads of this process; a forked child starts its own, since threads do not survive a fork."""
     if threads not in _pools:
-        _pools[threads] = ThreadPoolExecutor(threads, thread_name_prefix="mesh")
+        _pools[threads] = ThreadPoolExecutor(threads, thread_name_prefix="raster")
     return _pools[threads]
 
 
@@ -65,9 +65,9 @@ if hasattr(os, "register_at_fork"):
 
 @numba.njit(cache=True, nogil=True, inline="always")
 def _edge(ax, ay, bx, by):
-    """Edge function of a -> b, ``e(x, y) = s (u (y - oy) - v (x - ox))``: inside if e > 0, or e = 0 and ``own``.
+    """Edge function of a -> b, ``e = s (u (y - oy) - v (x - ox))``: inside if e > 0, or e = 0 and ``own``.
 
-    The origin is the smaller end, whichever way the edge runs: the two triangles at it get exactly opposite values.
+    The origin is the smaller end, whichever way the edge runs: both triangles at it get exactly opposite values.
     """
     # left or top edge of a triangle that is clockwise on the screen
     own = by < ay or (by == ay and bx > ax)
