@@ -1,7 +1,7 @@
-"""Facial landmarks: MediaPipe's 478 points (468 face mesh + 2 x 5 iris), and a cheap count of the faces in a picture.
+"""Facial landmarks: MediaPipe's 478 points (468 face mesh + 2 x 5 iris), and a cheap count of faces.
 
-Convention: pixel coordinates with pixel centres at +0.5 (the networks' own normalised coordinates times the picture size),
-z in the same pixel scale, smaller is nearer. "Left" and "right" are the subject's.
+Convention: pixel coordinates with pixel centres at +0.5 (the networks' own normalised coordinates times the
+picture size), z in the same pixel scale, smaller is nearer. "Left" and "right" are the subject's.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def import_mediapipe() -> ModuleType:
 
 @contextlib.contextmanager
 def quiet_stderr() -> Iterator[None]:
-    """Silence what C++ libraries write to file descriptor 2; Python's own stderr is flushed before and after."""
+    """Silence what C++ libraries write to file descriptor 2."""
     with _quiet:
         sys.stderr.flush()
         try:
@@ -72,13 +72,13 @@ def quiet_stderr() -> Iterator[None]:
 class FaceLandmarker:
     """Finds faces and their 478 landmarks.
 
-    In tracking mode (``static=False``) pictures must be successive frames of one video; the face detector then runs only
-    while fewer than ``max_faces`` faces are being tracked, so ``max_faces=1`` is the fast mode (about 280 against 210
-    frames/s on one core here).
+    In tracking mode (``static=False``) pictures must be successive frames of one video; the face detector then
+    runs only while fewer than ``max_faces`` faces are being tracked, so ``max_faces=1`` is the fast mode (about
+    280 against 210 frames/s on one core).
 
     Args:
-        api: ``"solutions"`` is FaceMesh from the MediaPipe wheel; ``"tasks"`` the newer face_landmarker.task asset;
-            ``"auto"`` the first wherever the wheel carries it.
+        api: ``"solutions"`` is FaceMesh from the MediaPipe wheel; ``"tasks"`` the newer face_landmarker.task
+            asset; ``"auto"`` the first wherever the wheel carries it.
         max_faces: most faces returned.
         static: treat every picture on its own.
 
@@ -96,7 +96,9 @@ class FaceLandmarker:
         with quiet_stderr():
             build = self._solutions if api == "solutions" else self._tasks
             self.network = build(mediapipe, max_faces, static)
-            self.detect(np.zeros((64, 64, 3), np.uint8))  # the networks report for duty on their first picture
+            self.detect(
+                np.zeros((64, 64, 3), np.uint8)
+            )  # the networks report for duty on their first picture
 
     @staticmethod
     def _solutions(mediapipe: Any, max_faces: int, static: bool) -> Any:
@@ -149,7 +151,7 @@ class FaceLandmarker:
 
 
 class FaceDetector:
-    """MediaPipe's short-range face detector (faces within about two metres), 1.6 ms a picture: who else is in the picture?"""
+    """MediaPipe's short-range face detector (within about two metres), 1.6 ms a picture."""
 
     def __init__(self, confidence: float = 0.6) -> None:
         mediapipe = import_mediapipe()
@@ -178,5 +180,5 @@ class FaceDetector:
 
 
 def face_height(landmarks: np.ndarray) -> np.ndarray:
-    """Distance of the top of the forehead and the chin: ``(..., 478, 2 or 3)`` -> ``(...)`` pixels, in the picture plane."""
+    """Forehead to chin in the picture plane: ``(..., 478, 2 or 3)`` -> ``(...)`` pixels."""
     return np.linalg.norm(landmarks[..., TOP, :2] - landmarks[..., CHIN, :2], axis=-1)

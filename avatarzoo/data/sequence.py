@@ -1,0 +1,338 @@
+"""``TrackedSequence`` v1: a video of one head, tracked, as a folder.
+
+    frames/000000.png    the square crop, RGB
+    masks/000000.png     head mask, 8 bit, soft (absent when tracked without matting)
+    parsing/000000.png   label map, see :class:`avatarzoo.perception.regions.Region` (absent likewise)
+    params.npz           head parameters, landmarks, camera, validity, one row per frame
+    sequence.json        what it is, which head it belongs to, where it comes from
+
+Every frame of the source has a row, also those without a face (``valid`` is false there: parameters are
+interpolated, masks are empty), so that sound and picture stay together. The folder is built under
+``<name>.partial`` and renamed when complete.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import cv2
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+
+from avatarzoo.data.files import atomic_path
+from avatarzoo.errors import BadSequenceError, HeadModelMismatchError, OutputError
+from avatarzoo.geometry.camera import Camera
+from avatarzoo.heads.base import HeadModel, HeadParams
+from avatarzoo.perception.regions import FEATURES
+
+FORMAT, VERSION = "avatarzoo-sequence", 1
+INFO, PARAMS, FRAMES, MASKS, PARSING = "sequence.json", "params.npz", "frames", "masks", "parsing"
+FEATURE_MARGIN = 5
+"""Pixels (odd) by which the facial features are grown, so that their edges count as features."""
+
+Rows = int | slice | Sequence[int] | np.ndarray | Tensor
+
+
+class TrackedSequence:
+    """An opened sequence; pictures are read when asked for.
+
+    Attributes:
+        path: its folder.
+        info: contents of ``sequence.json``.
+        params: head parameters in the world frame, T rows.
+        camera: the one fixed camera of the crop, batch 1.
+        landmarks: ``(T, 478, 2)`` crop pixels, NaN where no face was seen.
+        frame_numbers: ``(T,)`` numbers in the source video.
+        valid: ``(T,)`` bool, whether the frame shows the tracked face.
+        error: ``(T,)`` landmark error in % of the face height, NaN where not valid.
+    """
+
+    def __init__(self, path: Path, info: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
+        self.path, self.info = path, info
+        self.params = HeadParams(*(torch.from_numpy(arrays[name]) for name in HeadParams._fields))
+        size = int(info["crop"]["size"])
+        self.camera = Camera(
+            torch.from_numpy(arrays["world_to_camera"]), torch.from_numpy(arrays["intrinsics"]), (size, size)
+        )
+        self.landmarks, self.frame_numbers = arrays["landmarks"], arrays["frame_numbers"]
+        self.valid, self.error = arrays["valid"], arrays["error"]
+
+    @classmethod
+    def open(cls, path: str | Path) -> TrackedSequence:
+        """Open a finished sequence.
+
+        Raises:
+            BadSequenceError: not a sequence folder, unfinished, damaged or of an unknown format version.
+        """
+        path = Path(path)
+        if not (path / INFO).is_file():
+            partial = partial_path(path)
+            if partial.exists() and not path.exists():
+                raise BadSequenceError(
+                    f"{path} is not finished; run the same avatarzoo track command again to continue."
+                )
+            raise BadSequenceError(
+                f"{path} is not a tracked sequence (it holds no {INFO});"
+                f" make one with: avatarzoo track VIDEO {path}."
+            )
+        try:
+            info = json.loads((path / INFO).read_text())
+            known = info["format"] == FORMAT and info["version"] == VERSION
+        except (ValueError, KeyError, TypeError) as error:
+            raise BadSequenceError(f"{path / INFO} is damaged ({error}); track the video again.") from error
+        if not known:
+            raise BadSequenceError(
+                f"{path} has format {info['format']} {info['version']}, but {FORMAT} {VERSION} is wanted;"
+                " update avatarzoo or track the video again."
+            )
+        try:
+            with np.load(path / PARAMS, allow_pickle=False) as file:
+                return cls(path, info, dict(file))
+        except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile) as error:
+            raise BadSequenceError(
+                f"{path / PARAMS} is missing or damaged; track the video again."
+            ) from error
+
+    @classmethod
+    def create(
+        cls,
+        path: str | Path,
+        head: HeadModel,
+        params: HeadParams,
+        camera: Camera,
+        landmarks: np.ndarray,
+        images: Iterable[np.ndarray],
+        masks: Iterable[np.ndarray] = (),
+        parsing: Iterable[np.ndarray] = (),
+        *,
+        fps: float,
+        **fields: Any,
+    ) -> TrackedSequence:
+        """Write a whole sequence at once (made-up actors, converted data).
+
+        Args:
+            images: T uint8 RGB ``(H, W, 3)``; masks, parsing: T uint8 ``(H, W)``, or none.
+            The rest as in :meth:`SequenceWriter.finish`.
+        """
+        writer = SequenceWriter(path)
+        for kind, pictures in ((FRAMES, images), (MASKS, masks), (PARSING, parsing)):
+            writer.write_all(kind, enumerate(pictures))
+        return writer.finish(head, params, camera, landmarks, fps=fps, **fields)
+
+    def __len__(self) -> int:
+        return len(self.valid)
+
+    @property
+    def fps(self) -> float:
+        return float(self.info["fps"])
+
+    @property
+    def size(self) -> int:
+        """Side of the square pictures in pixels."""
+        return self.camera.size[0]
+
+    @property
+    def has_masks(self) -> bool:
+        return self.info["mask"]["rule"] != "none"
+
+    def check_head(self, head: HeadModel) -> None:
+        """Raise :class:`HeadModelMismatchError` unless fitted with this very head model file."""
+        mine, theirs = self.info["head"], head.signature
+        if mine != theirs:
+            raise HeadModelMismatchError(
+                f"{self.path} was tracked with the head {describe(mine)}, not {describe(theirs)};"
+                " choose that head or track the video again with yours."
+            )
+
+    def images(self, indices: Rows) -> UInt8[Tensor, "n 3 h w"]:
+        """RGB crops of these rows."""
+        return torch.from_numpy(self._read(FRAMES, indices, cv2.IMREAD_COLOR_RGB)).permute(0, 3, 1, 2)
+
+    def masks(self, indices: Rows) -> UInt8[Tensor, "n h w"]:
+        """Soft head masks, 0 to 255.
+
+        Raises:
+            BadSequenceError: tracked without matting.
+        """
+        return torch.from_numpy(self._read(MASKS, indices, cv2.IMREAD_GRAYSCALE))
+
+    def parsing(self, indices: Rows) -> UInt8[Tensor, "n h w"]:
+        """Label maps; see :class:`avatarzoo.perception.regions.Region`."""
+        return torch.from_numpy(self._read(PARSING, indices, cv2.IMREAD_GRAYSCALE))
+
+    def features(self, indices: Rows) -> UInt8[Tensor, "n h w"]:
+        """255 on brows, eyes, nose and lips (grown by a few pixels), 0 elsewhere."""
+        table = np.zeros(256, np.uint8)
+        table[list(FEATURES)] = 255
+        kernel = np.ones((FEATURE_MARGIN, FEATURE_MARGIN), np.uint8)
+        return torch.from_numpy(
+            self._read(PARSING, indices, cv2.IMREAD_GRAYSCALE, lambda x: cv2.dilate(table[x], kernel))
+        )
+
+    def _read(
+        self, kind: str, indices: Rows, flag: int, after: Callable[[np.ndarray], np.ndarray] = lambda x: x
+    ) -> np.ndarray:
+        if kind != FRAMES and not self.has_masks:
+            raise BadSequenceError(
+                f"{self.path} was tracked without matting; track it again without --no-matting."
+            )
+        rows = np.atleast_1d(
+            np.arange(len(self))[indices if not isinstance(indices, Tensor) else indices.numpy()]
+        )
+
+        def load(row: int) -> np.ndarray:
+            path = self.path / kind / f"{row:06d}.png"
+            data = np.fromfile(path, np.uint8) if path.is_file() else np.zeros(0, np.uint8)
+            picture = cv2.imdecode(data, flag) if len(data) else None
+            if picture is None:
+                raise BadSequenceError(f"{path} is missing or damaged; track the video again.")
+            return after(picture)
+
+        if len(rows) < 4:
+            return np.stack([load(r) for r in rows])
+        with ThreadPoolExecutor(2) as pool:
+            return np.stack(list(pool.map(load, rows)))
+
+
+class SequenceWriter:
+    """Fills ``<path>.partial`` frame by frame (finished frames survive a kill) and renames it at the end.
+
+    Args:
+        path: final folder; must not exist, or be empty.
+
+    Raises:
+        OutputError: the place cannot be written or is taken.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.partial = partial_path(self.path)
+        if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+            raise OutputError(
+                f"{self.path} already exists and is not empty; choose another folder or delete it first."
+            )
+        try:
+            for kind in (FRAMES, MASKS, PARSING):
+                (self.partial / kind).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(
+                f"The folder {self.path} cannot be written ({error.strerror}); choose another place."
+            ) from error
+
+    def missing(self, kind: str, count: int) -> list[int]:
+        """Which of the first ``count`` pictures of a kind are not there yet."""
+        done = {entry.name for entry in os.scandir(self.partial / kind)}
+        return [i for i in range(count) if f"{i:06d}.png" not in done]
+
+    def write(self, kind: str, index: int, picture: np.ndarray) -> None:
+        """One picture, uint8 RGB or grey, under its final name only when complete.
+
+        Raises:
+            OutputError: the disk is full or cannot be written; finished frames stay.
+        """
+        data = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR) if picture.ndim == 3 else picture
+        good, encoded = cv2.imencode(".png", data, [cv2.IMWRITE_PNG_COMPRESSION, 1])
+        assert good
+        with atomic_path(self.partial / kind / f"{index:06d}.png") as temporary:
+            temporary.write_bytes(encoded.tobytes())
+
+    def write_all(self, kind: str, pictures: Iterable[tuple[int, np.ndarray]]) -> None:
+        for index, picture in pictures:
+            self.write(kind, index, picture)
+
+    def finish(
+        self,
+        head: HeadModel,
+        params: HeadParams,
+        camera: Camera,
+        landmarks: np.ndarray,
+        *,
+        fps: float,
+        valid: np.ndarray | None = None,
+        error: np.ndarray | None = None,
+        frame_numbers: np.ndarray | None = None,
+        crop: Mapping[str, Any] | None = None,
+        mask_rule: str | None = None,
+        source: Mapping[str, Any] | None = None,
+        consent: str | None = None,
+        licence: str | None = None,
+        **extra: Any,
+    ) -> TrackedSequence:
+        """Write parameters and description, and move the folder to its final name.
+
+        Args:
+            params: T rows; camera: batch 1, square; landmarks: ``(T, 478, 2)`` crop pixels.
+            valid: ``(T,)`` bool, default all; error: ``(T,)`` %; frame_numbers: ``(T,)``, default 0, 1, ...
+            crop: ``{"rule": str, "affine": 2 x 3 list, source pixels -> crop pixels}``;
+                default: the picture as it is.
+            mask_rule: how the masks were made; default ``"given"``, or ``"none"`` where there are none.
+            source: ``{"name", "sha256"}`` and what else is known. consent, licence: free text.
+            extra: further plain fields of ``sequence.json``.
+        """
+        count = params.batch
+        valid = np.ones(count, bool) if valid is None else valid
+        rows = {
+            **{name: value.detach().cpu().float().numpy() for name, value in params._asdict().items()},
+            "landmarks": np.asarray(landmarks, np.float32),
+            "valid": np.asarray(valid, bool),
+            "error": np.full(count, np.nan, np.float32) if error is None else np.asarray(error, np.float32),
+            "frame_numbers": np.arange(count)
+            if frame_numbers is None
+            else np.asarray(frame_numbers, np.int64),
+        }
+        wrong = {name: len(value) for name, value in rows.items() if len(value) != count}
+        if wrong or self.missing(FRAMES, count):
+            raise BadSequenceError(
+                f"{self.path}: {count} rows of parameters, but {wrong or 'missing frames'}."
+            )
+        has_masks = not self.missing(MASKS, count)
+        rule = mask_rule or ("given" if has_masks else "none")
+        size = camera.size[0]
+        identity = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]
+        info = {
+            "format": FORMAT,
+            "version": VERSION,
+            "head": head.signature,
+            "frames": count,
+            "fps": float(fps),
+            "crop": {"rule": "none", "affine": identity, **(crop or {}), "size": size},
+            "lost_frames": np.flatnonzero(~rows["valid"]).tolist(),
+            "mask": {"rule": rule},
+            "source": dict(source or {}),
+            "consent": consent,
+            "licence": licence,
+            **extra,
+        }
+        camera_arrays = {
+            "world_to_camera": camera.world_to_camera.cpu(),
+            "intrinsics": camera.intrinsics.cpu(),
+        }
+        rows.update({name: value[:1].float().numpy() for name, value in camera_arrays.items()})
+        with atomic_path(self.partial / PARAMS) as temporary:
+            np.savez(temporary, **rows)
+        with atomic_path(self.partial / INFO) as temporary:
+            temporary.write_text(json.dumps(info, indent=2) + "\n")
+        try:
+            self.partial.replace(self.path)
+        except OSError as error_:
+            raise OutputError(
+                f"{self.path} cannot be written ({error_.strerror}); choose another folder."
+            ) from error_
+        return TrackedSequence.open(self.path)
+
+
+def partial_path(path: Path) -> Path:
+    """Where a sequence grows before it is complete."""
+    return path.parent / f"{path.name}.partial"
+
+
+def describe(signature: Mapping[str, str]) -> str:
+    return f"{signature['name']} {signature['version']} ({signature['hash'][:8]})"
