@@ -1,0 +1,171 @@
+"""Frames of one person held in memory as bytes, and batches of them that are the same after a resumed run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import lightning as L
+import torch
+from jaxtyping import Int, UInt8
+from torch import Tensor
+
+from avatarzoo.data.batch import AvatarBatch
+from avatarzoo.geometry.camera import Camera
+from avatarzoo.heads.base import HeadParams
+
+
+@dataclass
+class FrameStore:
+    """Decoded once, kept as uint8, turned into floats on the device that trains.
+
+    Attributes:
+        images: ``(T, 3, H, W)``; masks, features: ``(T, H, W)``.
+        params: T rows; camera: batch 1.
+        index: ``(T,)`` frame numbers in the source.
+    """
+
+    images: UInt8[Tensor, "t 3 h w"]
+    masks: UInt8[Tensor, "t h w"]
+    features: UInt8[Tensor, "t h w"]
+    params: HeadParams
+    camera: Camera
+    index: Int[Tensor, "t"]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def rows(self, rows: Tensor) -> FrameStore:
+        return FrameStore(
+            self.images[rows], self.masks[rows], self.features[rows], self.params.rows(rows), self.camera, self.index[rows]
+        )
+
+    def batch(self, rows: Tensor) -> dict[str, Any]:
+        """Bytes of these rows; :func:`to_float_batch` makes the :class:`AvatarBatch`."""
+        count = len(rows)
+        camera = Camera(
+            self.camera.world_to_camera.expand(count, 4, 4), self.camera.intrinsics.expand(count, 3, 3), self.camera.size
+        )
+        return {
+            "image": self.images[rows],
+            "mask": self.masks[rows],
+            "features": self.features[rows],
+            "params": self.params.rows(rows),
+            "camera": camera,
+            "index": self.index[rows],
+        }
+
+
+def to_float_batch(batch: dict[str, Any], background: float) -> AvatarBatch:
+    """Bytes to floats in [0, 1], the head composited on a plain grey level (paper: white)."""
+    mask = batch["mask"].unsqueeze(1).float().div_(255)
+    image = batch["image"].float().div_(255)
+    image = torch.lerp(torch.full_like(image, background), image, mask)
+    features = batch["features"].unsqueeze(1).float().div_(255)
+    return AvatarBatch(**{**batch, "image": image, "mask": mask, "features": features})
+
+
+class StepLoader:
+    """Random batches whose content is a function of (seed, step) alone, so that a resumed run sees what it would have seen.
+
+    Args:
+        steps: batches in all; one pass is the whole training.
+        first: called when iteration starts; the step to go on from.
+    """
+
+    def __init__(self, store: FrameStore, batch_size: int, steps: int, seed: int, first: Callable[[], int]) -> None:
+        self.store, self.batch_size, self.steps, self.seed, self.first = store, batch_size, steps, seed, first
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        for step in range(self.first(), self.steps):
+            yield self.store.batch(self.rows(step))
+
+    def rows(self, step: int) -> Tensor:
+        """Rows of batch ``step``: every frame once per pass, in an order drawn anew for each pass."""
+        count = len(self.store)
+        place = torch.arange(step * self.batch_size, (step + 1) * self.batch_size)
+        passes = place // count
+        orders = {int(p): torch.randperm(count, generator=self._generator(int(p))) for p in passes.unique()}
+        return torch.stack([orders[int(p)][i % count] for p, i in zip(passes, place)])
+
+    def _generator(self, number: int) -> torch.Generator:
+        return torch.Generator().manual_seed(self.seed * 1_000_003 + number)
+
+    def state_dict(self) -> dict[str, int]:
+        """Tells Lightning that this loader resumes by itself (from the step the trainer restores)."""
+        return {"seed": self.seed}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        self.seed = state["seed"]
+
+
+class SequenceLoader:
+    """All frames in order, in batches."""
+
+    def __init__(self, store: FrameStore, batch_size: int) -> None:
+        self.store, self.batch_size = store, batch_size
+
+    def __len__(self) -> int:
+        return -(-len(self.store) // self.batch_size)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        for rows in torch.arange(len(self.store)).split(self.batch_size):
+            yield self.store.batch(rows)
+
+
+class FrameDataModule(L.LightningDataModule):
+    """One person's frames: the first part trains, the rest is held out (paper section 4.1: first 90 %, last 10 %).
+
+    Subclasses fill ``self.frames`` and ``self.head_signature`` in :meth:`setup`.
+    """
+
+    frames: FrameStore
+    head_signature: dict[str, str]
+    fps: float = 25.0
+    is_procedural: bool = False
+
+    def __init__(self, batch_size: int, train_fraction: float, background: float, seed: int) -> None:
+        super().__init__()
+        self.batch_size, self.train_fraction, self.background, self.seed = batch_size, train_fraction, background, seed
+
+    @property
+    def n_train(self) -> int:
+        return max(1, int(self.train_fraction * len(self.frames)))
+
+    def describe(self) -> dict[str, Any]:
+        """What a result file says of the data."""
+        raise NotImplementedError
+
+    def training_frames(self) -> FrameStore:
+        return self.frames.rows(torch.arange(self.n_train))
+
+    def held_out_frames(self) -> FrameStore:
+        return self.frames.rows(torch.arange(self.n_train, len(self.frames)))
+
+    def training_params(self) -> HeadParams:
+        return self.frames.params.rows(slice(0, self.n_train))
+
+    def spread_batch(self, count: int) -> AvatarBatch:
+        """At most ``count`` training frames spread evenly over the video."""
+        rows = torch.linspace(0, self.n_train - 1, min(count, self.n_train)).round().long()
+        return to_float_batch(self.frames.batch(rows), self.background)
+
+    def train_dataloader(self) -> StepLoader:
+        trainer = self.trainer
+        assert trainer is not None
+        return StepLoader(
+            self.training_frames(), self.batch_size, trainer.max_steps, self.seed, lambda: trainer.global_step
+        )
+
+    def test_dataloader(self) -> SequenceLoader:
+        return SequenceLoader(self.held_out_frames(), 4)
+
+    def predict_dataloader(self) -> SequenceLoader:
+        return SequenceLoader(self.frames, 4)
+
+    def on_after_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> AvatarBatch:
+        return to_float_batch(batch, self.background)

@@ -1,0 +1,120 @@
+"""Image metrics per picture: a pure function ``(B,)`` and a torchmetrics Metric that averages pictures, beside each other.
+
+Pictures are RGB in [0, 1]. A picture on which a metric cannot be computed (not finite) is counted, never scored as perfect.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torchmetrics import Metric
+from torchmetrics.functional.image import structural_similarity_index_measure
+
+Images = Float[Tensor, "b 3 h w"]
+PerImage = Float[Tensor, "b"]
+PSNR_CAP = 100.0
+"""PSNR of identical pictures, instead of infinity (an error of 1e-5)."""
+
+
+def l1_per_image(prediction: Images, target: Images) -> PerImage:
+    """Mean absolute error over pixels and channels, range 0 to 1."""
+    return (prediction - target).abs().flatten(1).mean(1)
+
+
+def psnr_per_image(prediction: Images, target: Images) -> PerImage:
+    """Peak signal-to-noise ratio in dB of each picture (data range 1), capped at 100."""
+    mse = (prediction - target).square().flatten(1).mean(1)
+    return (-10 * torch.log10(mse)).clamp_max(PSNR_CAP)
+
+
+def ssim_per_image(prediction: Images, target: Images) -> PerImage:
+    """SSIM with an 11-pixel Gaussian window, sigma 1.5, data range 1, mean over channels and pixels."""
+    value = structural_similarity_index_measure(prediction, target, data_range=1.0, reduction="none")
+    assert isinstance(value, Tensor)
+    return value
+
+
+class PerImageMetric(Metric):
+    """Mean over pictures of a per-picture function, with a count of pictures on which it failed.
+
+    Attributes:
+        failures: pictures left out because the value was not finite.
+    """
+
+    full_state_update = False
+    higher_is_better: bool
+
+    def __init__(self, function: Callable[[Tensor, Tensor], Tensor], higher_is_better: bool) -> None:
+        super().__init__()
+        self.function, self.higher_is_better = function, higher_is_better
+        self.add_state("values", default=[], dist_reduce_fx="cat")
+
+    def update(self, prediction: Images, target: Images) -> None:
+        """Add B pictures.
+
+        Raises:
+            ValueError: shapes differ, or the target is not in [0, 1].
+        """
+        if prediction.shape != target.shape:
+            raise ValueError(f"Prediction {tuple(prediction.shape)} and target {tuple(target.shape)} differ in shape.")
+        if target.min() < -1e-3 or target.max() > 1 + 1e-3:
+            raise ValueError("Targets must be in [0, 1]; divide by 255 first.")
+        values = self.function(prediction, target)
+        broken = ~torch.isfinite(prediction.flatten(1)).all(1)
+        self.values.append(torch.where(broken, torch.full_like(values, torch.nan), values))
+
+    def per_image(self) -> PerImage:
+        return torch.cat(list(self.values)) if len(self.values) else torch.zeros(0)
+
+    @property
+    def failures(self) -> int:
+        return int((~torch.isfinite(self.per_image())).sum())
+
+    def compute(self) -> Tensor:
+        values = self.per_image()
+        good = values[torch.isfinite(values)]
+        return good.mean() if len(good) else torch.tensor(torch.nan)
+
+
+class L1(PerImageMetric):
+    """Mean absolute error."""
+
+    def __init__(self) -> None:
+        super().__init__(l1_per_image, higher_is_better=False)
+
+
+class PSNR(PerImageMetric):
+    """PSNR per picture, then the mean (pooling all pixels first reads 3-4 dB lower)."""
+
+    def __init__(self) -> None:
+        super().__init__(psnr_per_image, higher_is_better=True)
+
+
+class SSIM(PerImageMetric):
+    """Structural similarity."""
+
+    def __init__(self) -> None:
+        super().__init__(ssim_per_image, higher_is_better=True)
+
+
+class LPIPS(PerImageMetric):
+    """LPIPS with real backbone weights.
+
+    Raises:
+        MissingAssetError: the weights are not on this machine.
+    """
+
+    def __init__(self, backbone: Literal["alex", "vgg"] = "alex") -> None:
+        from avatarzoo.perception.lpips import load_lpips
+
+        network: nn.Module = load_lpips(backbone)
+
+        def distance(prediction: Tensor, target: Tensor) -> Tensor:
+            with torch.no_grad():
+                return network(prediction.clamp(0, 1), target, normalize=True).flatten()
+
+        super().__init__(distance, higher_is_better=False)

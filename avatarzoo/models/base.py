@@ -1,0 +1,113 @@
+"""What every method answers, so that evaluation, viewer, export and live know no method by name."""
+
+from __future__ import annotations
+
+import json
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import lightning as L
+from jaxtyping import Float
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from avatarzoo.errors import BadSequenceError, HeadModelMismatchError
+from avatarzoo.geometry.camera import Camera
+from avatarzoo.heads.base import HeadModel, HeadParams
+
+STATE_FORMAT = "avatarzoo-state-1"
+
+
+class AvatarImage(NamedTuple):
+    """What a method renders.
+
+    Attributes:
+        rgb: ``(B, 3, H, W)`` in [0, 1], background composited.
+        alpha: ``(B, 1, H, W)`` in [0, 1].
+    """
+
+    rgb: Float[Tensor, "b 3 h w"]
+    alpha: Float[Tensor, "b 1 h w"]
+
+
+@dataclass
+class AvatarState:
+    """Whatever a method keeps of one person: tensors and plain values, no code.
+
+    Attributes:
+        method: class name of the method that made it.
+        tensors: name -> tensor.
+        meta: JSON-able facts (head model and hash, resolution, consent note...).
+    """
+
+    method: str
+    tensors: dict[str, Tensor]
+    meta: dict[str, Any] = field(default_factory=dict)
+
+    def save(self, path: str | Path) -> Path:
+        """Write one safetensors file whose header carries ``meta`` as JSON; atomic."""
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(path.name + ".partial")
+        header = {"format": STATE_FORMAT, "method": self.method, "meta": json.dumps(self.meta)}
+        save_file({k: v.detach().cpu().contiguous() for k, v in self.tensors.items()}, partial, metadata=header)
+        os.replace(partial, path)
+        return path
+
+    @classmethod
+    def load(cls, path: str | Path) -> AvatarState:
+        """Read a file written by :meth:`save`.
+
+        Raises:
+            BadSequenceError: the file is no avatar state.
+        """
+        with safe_open(str(path), framework="pt") as file:
+            header = file.metadata() or {}
+            if header.get("format") != STATE_FORMAT:
+                raise BadSequenceError(f"{path} is not an avatar state; write one with AvatarState.save.")
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
+        return cls(header["method"], tensors, json.loads(header["meta"]))
+
+
+class AvatarModule(L.LightningModule, ABC):
+    """A head-avatar method: one or more source pictures in, a drivable avatar out."""
+
+    head: HeadModel
+
+    @abstractmethod
+    def reconstruct(
+        self,
+        images: Float[Tensor, "b 3 h w"] | None = None,
+        params: HeadParams | None = None,
+        cameras: Camera | None = None,
+    ) -> AvatarState:
+        """Source pictures (with their tracking) to whatever this method keeps of a person.
+
+        A personalised method keeps its person in the checkpoint and takes no pictures.
+        """
+
+    @abstractmethod
+    def animate(self, state: AvatarState, params: HeadParams, camera: Camera) -> AvatarImage:
+        """Render the person with the expression and pose of ``params`` (B rows) seen by ``camera`` (1 or B)."""
+
+    def adapt(self, progress: Callable[[str], None] = print) -> None:  # noqa: B027 - optional
+        """Called once before training with the data module attached; methods that need statistics gather them here."""
+
+    def check_head(self, signature: dict[str, str]) -> None:
+        """Refuse parameters that were fitted with another head model.
+
+        Raises:
+            HeadModelMismatchError: naming both models and the way out.
+        """
+        mine = self.head.signature
+        if signature != mine:
+            raise HeadModelMismatchError(
+                f"These parameters were fitted with head model {signature['name']} {signature['version']} "
+                f"({signature['hash'][:8]}), this avatar uses {mine['name']} {mine['version']} "
+                f"({mine['hash'][:8]}); track the video again with --head {mine['name']}."
+            )
