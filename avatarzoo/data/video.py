@@ -82,7 +82,10 @@ class AudioCopy:
     """Carries the sound of one file into another, interleaved with the picture."""
 
     def __init__(self, out: Any, source: str | Path, stack: contextlib.ExitStack) -> None:
-        self.out, self.stream, self.pending = out, None, None
+        self.out: Any = out
+        self.stream: Any = None
+        self.pending: Any = None
+        self.items: Iterator[Any] = iter(())
         container = stack.enter_context(av.open(str(source)))
         if not container.streams.audio:
             return

@@ -1,10 +1,10 @@
 """Reading video files with PyAV (FFmpeg inside the wheel).
 
 Convention: frames are uint8 RGB ``(H, W, 3)`` arrays, upright (the rotation flag is applied), at one rate.
-A variable-rate file is resampled by its timestamps: source frame t goes to slot ``round((t - t0) * fps)``, an
+A variable-rate file is resampled by its timestamps: source frame t goes to slot ``round((t - t0) * fps)``; an
 empty slot repeats the frame before it, and of two frames in one slot the later wins. A jump of more than two
-seconds in the timestamps is a cut, not a pause, and is not filled. A constant-rate file passes through frame by
-frame. High dynamic range is not tone-mapped.
+seconds in the timestamps is a cut and is not filled. A constant-rate file passes through frame by frame. High
+dynamic range is not tone-mapped.
 """
 
 from __future__ import annotations
@@ -131,11 +131,12 @@ class LossCount:
     """Source frames that the file promises and that could not be read."""
 
     def __init__(self) -> None:
-        self.packets = 0
-        self.broken = 0
+        self.packets = self.decoded = self.errors = 0
 
     def lost(self, promised: int) -> int:
-        return max(0, promised - self.packets) + self.broken
+        """Counted only where something is damaged: a whole file may show less than it promises."""
+        damaged = self.errors > 0 or self.packets < promised
+        return max(0, promised - self.decoded) if damaged else 0
 
 
 def decoded_frames(container: Any, stream: Any, count: LossCount) -> Iterator[Any]:
@@ -153,11 +154,12 @@ def decoded_frames(container: Any, stream: Any, count: LossCount) -> Iterator[An
         try:
             for frame in packet.decode():
                 if frame.is_corrupt:
-                    count.broken += 1
+                    count.errors += 1
                 else:
+                    count.decoded += 1
                     yield frame
         except av.FFmpegError:
-            count.broken += 1
+            count.errors += 1
 
 
 def quarter_turns(frame: Any) -> int:
@@ -202,7 +204,6 @@ class FrameReader:
         return self.count.lost(self.promised)
 
     def close(self) -> None:
-        self.frames.close()
         self.container.close()
 
     def __enter__(self) -> FrameReader:
