@@ -236,7 +236,9 @@ def download(url: str, target: Path, progress: Callable[[int, int], None] | None
                 if progress:
                     progress(done, total)
     except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
-        raise MissingAssetError(f"{url} cannot be downloaded ({error}); check the connection and try again.") from error
+        raise MissingAssetError(
+            f"{url} cannot be downloaded ({error}); check the connection and try again."
+        ) from error
     if total and done != total:
         raise MissingAssetError(f"{url} ended after {done} of {total} bytes; try again.")
 

@@ -28,6 +28,9 @@ ORIGIN = np.array([0.0, 1.0, 5.0], dtype=np.float32)
 """Our origin in the file's frame, cm: 2.6 cm below and 3 cm behind the midpoint of the eyeballs, inside the head, about
 where FLAME has it."""
 
+BLINK_CLOSURE = 1.1
+"""The file's eyeBlink leaves the lids 0.8 mm apart, which its lashes hide; times this factor coefficient 1 closes the eye."""
+
 VISIBLE = ("face", "head_neck", "mouth_socket", "gums_tongue", "teeth", "sclera_left", "sclera_right")
 """Parts that one sees and tracks. Left out by default: the inner eyeball (the file calls it iris; the outer surface,
 sclera with cornea, covers it everywhere), eye sockets, tear fluid, eye blend and occlusion shells, lashes."""
@@ -37,7 +40,8 @@ class ICTFace(LinearHead):
     """The ICT head in metres, y up, face towards +z.
 
     Gaze: the file's eyeLook shapes move the lids only, its eyeballs stand still under all expressions; eyeballs are turned by
-    ``params.eyes`` alone, lids follow by eyeLook. Jaw: both the sculpted jawOpen (linear, in ``expression``) and the joint
+    ``params.eyes`` alone, lids follow by eyeLook; at zero the
+    optical axes point 5.7 degrees outwards, as in the file (real eyes do so too when they look straight ahead). Jaw: both the sculpted jawOpen (linear, in ``expression``) and the joint
     ``params.jaw`` (skinned from jawOpen, hinge from the motion of the lower teeth) open the mouth; use one of them.
     ``params.eyelids`` adds to the coefficients eyeBlink_L and eyeBlink_R. Identity coefficients are N(0, 1), expressions 0..1.
 
@@ -61,8 +65,9 @@ class ICTFace(LinearHead):
         names = tuple(str(n) for n in data["expression_names"])
         identity = data["identity_basis"].astype(np.float32).transpose(1, 2, 0)
         expression = data["expression_basis"].astype(np.float32).transpose(1, 2, 0)
-        rig, eyes = _rig(data["v_template"], identity, expression[:, :, names.index("jawOpen")], spans)
+        rig = _rig(data["v_template"], identity, expression[:, :, names.index("jawOpen")], spans)
         blink = [names.index("eyeBlink_L"), names.index("eyeBlink_R")]
+        expression[:, :, blink] *= BLINK_CLOSURE
         super().__init__(
             torch.from_numpy((data["v_template"] - ORIGIN) / 100),
             torch.from_numpy(identity / 100),
@@ -72,14 +77,14 @@ class ICTFace(LinearHead):
         )
         self.name, self.version, self.source_hash = "ict", "light", assets.file_hash(file, "members")
         self.expression_names, self.expression_bounds = names, (0.0, 1.0)
-        self._set_faces(data, spans, parts, rig, eyes)
+        self._set_faces(data, spans, parts, rig)
 
-    def _set_faces(self, data: dict, spans: dict, parts: tuple[str, ...] | str, rig: Rig, eyes: list) -> None:
+    def _set_faces(self, data: dict, spans: dict, parts: tuple[str, ...] | str, rig: Rig) -> None:
         every = np.arange(len(data["faces"]))
         chosen = every if parts == "all" else np.sort(np.concatenate([every[spans[p][1]] for p in parts]))
         number = np.full(len(every), -1)
         number[chosen] = np.arange(len(chosen))
-        regions = _face_regions(data, spans, rig.weights.numpy(), eyes)
+        regions = _face_regions(data, spans, rig.weights.numpy())
         kept = {name: number[faces][number[faces] >= 0] for name, faces in regions.items()}
         self.face_regions = {name: torch.from_numpy(faces) for name, faces in kept.items() if len(faces)}
         self.vertex_regions = {n: torch.arange(v.start, v.stop) for n, (v, _) in spans.items()}
@@ -113,8 +118,7 @@ def _read(path: Path) -> dict[str, np.ndarray]:
         ) from error
 
 
-def _rig(template: np.ndarray, identity: np.ndarray, jaw_open: np.ndarray, spans: dict) -> tuple[Rig, list]:
-    """Joints and weights; also the two eye centres in cm."""
+def _rig(template: np.ndarray, identity: np.ndarray, jaw_open: np.ndarray, spans: dict) -> Rig:
     teeth = spans["teeth_lower"][0]
     rotation, hinge = jaw_hinge(template[teeth], template[teeth] + jaw_open[teeth])
     eyes = [sphere_centre(template[spans[f"sclera_{side}"][0]]) for side in ("left", "right")]
@@ -129,30 +133,38 @@ def _rig(template: np.ndarray, identity: np.ndarray, jaw_open: np.ndarray, spans
         return identity[chosen].mean(0)
 
     skin = np.arange(spans["head_neck"][0].stop)
-    around_hinge = skin[(np.linalg.norm((template[skin] - hinge)[:, 1:], axis=1) < 2.5) & (abs(template[skin, 0]) > 4)]
+    around_hinge = skin[
+        (np.linalg.norm((template[skin] - hinge)[:, 1:], axis=1) < 2.5) & (abs(template[skin, 0]) > 4)
+    ]
     around_neck = skin[abs(template[skin, 1] + 0.3 * (template[skin, 2] - NECK[2]) - NECK[1]) < 1.5]
-    moves = [mean_of(around_neck), mean_of(around_hinge), *(mean_of(spans[f"sclera_{s}"][0]) for s in ("left", "right"))]
+    moves = [
+        mean_of(around_neck),
+        mean_of(around_hinge),
+        *(mean_of(spans[f"sclera_{s}"][0]) for s in ("left", "right")),
+    ]
     joint_identity = np.stack([moves[0], *moves]) / 100
-    rig = Rig(
-        torch.from_numpy((joints - ORIGIN) / 100), torch.from_numpy(joint_identity), None, torch.from_numpy(weights), None
-    )
-    return rig, eyes
+    places = torch.from_numpy((joints - ORIGIN) / 100)
+    return Rig(places, torch.from_numpy(joint_identity), None, torch.from_numpy(weights), None)
 
 
-def _face_regions(data: dict, spans: dict, weights: np.ndarray, eyes: list) -> dict[str, np.ndarray]:
+def _face_regions(data: dict, spans: dict, weights: np.ndarray) -> dict[str, np.ndarray]:
     """Names of :class:`HeadModel` and a few more -> triangle indices of the file."""
     faces, every = data["faces"], np.arange(len(data["faces"]))
-    rename = {"mouth": "mouth_socket", "gums": "gums_tongue", "eyeball_left": "sclera_left", "eyeball_right": "sclera_right"}
+    rename = {
+        "mouth": "mouth_socket",
+        "gums": "gums_tongue",
+        "eyeball_left": "sclera_left",
+        "eyeball_right": "sclera_right",
+    }
     same = ("face", "teeth", "teeth_upper", "teeth_lower")
     result = {new: every[spans[old][1]] for new, old in (*rename.items(), *((n, n) for n in same))}
     result["skin"] = np.concatenate([every[spans["face"][1]], every[spans["head_neck"][1]]])
     below = (weights[faces[result["skin"]], 0] > 0.05).all(1)
     result["neck"] = result["skin"][below]
-    for side, centre in zip(("left", "right"), eyes):
+    for side in ("left", "right"):
         outer = result[f"eyeball_{side}"]
-        middle = data["v_template"][faces[outer]].mean(1) - centre
-        front = (middle[:, 2] > 0) & (np.linalg.norm(middle[:, :2], axis=1) < IRIS_RADIUS)
-        result[f"iris_{side}"] = outer[front]
+        radius = np.linalg.norm(data["uv"][data["uv_faces"][outer]] - 0.5, axis=2)
+        result[f"iris_{side}"] = outer[(radius < IRIS_RADIUS).all(1)]
     return result
 
 

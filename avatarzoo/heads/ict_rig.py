@@ -1,6 +1,6 @@
 """What the ICT file lacks: joints, skinning weights, and one UV atlas made from its UDIM tiles.
 
-All numbers are in the file's own centimetres.
+Lengths are in the file's own centimetres.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from scipy.sparse.csgraph import connected_components
 
 NECK = np.array([0.0, -8.5, -1.0])  # middle of the neck, cm
 NECK_RAMP = (-14.0, -6.0)  # height + 0.3 depth over which the neck's weight goes from 0 to 1, cm
-IRIS_RADIUS = 0.59  # about the optical axis, cm
+IRIS_RADIUS = 0.107  # about the pole of the eyeball's own texture: the ring 5.4 mm from the optical axis
 
 ATLAS = {
     # island group: (u, v, width, height) of its box; uniform scale, centred, face skin biggest
@@ -42,7 +42,9 @@ def jaw_hinge(closed: np.ndarray, opened: np.ndarray) -> tuple[np.ndarray, np.nd
     return rotation, centre
 
 
-def jaw_weights(template: np.ndarray, jaw_open: np.ndarray, rotation: np.ndarray, centre: np.ndarray) -> np.ndarray:
+def jaw_weights(
+    template: np.ndarray, jaw_open: np.ndarray, rotation: np.ndarray, centre: np.ndarray
+) -> np.ndarray:
     """``(V,)`` share of the jaw's rigid motion that the sculpted jawOpen gives each vertex, in [0, 1].
 
     Projection of the shape's displacement on the rigid one; the 1 mm^2 in the denominator lets the weight fade at the hinge.

@@ -94,7 +94,8 @@ class LinearHead(HeadModel):
         if neck_rests and _at_rest(params.jaw) and _at_rest(params.eyes):
             return vertices
         angles = torch.stack(
-            [torch.zeros_like(params.neck), params.neck, params.jaw, params.eyes[:, :3], params.eyes[:, 3:]], 1
+            [torch.zeros_like(params.neck), params.neck, params.jaw, params.eyes[:, :3], params.eyes[:, 3:]],
+            1,
         )
         rotations, joints = axis_angle_to_matrix(angles), self._joints(params)
         if self.correctives is not None:
@@ -125,7 +126,9 @@ class LinearHead(HeadModel):
             return joints
         return joints + linear(params.expression, self.joint_expression).unflatten(1, (-1, 3))
 
-    def _identity(self, identity: Float[Tensor, "b i"]) -> tuple[Float[Tensor, "b v 3"], Float[Tensor, "b 5 3"]]:
+    def _identity(
+        self, identity: Float[Tensor, "b i"]
+    ) -> tuple[Float[Tensor, "b v 3"], Float[Tensor, "b 5 3"]]:
         """Shape and joints of identities; on the CPU, those of the last identity are remembered."""
         if identity.device.type != "cpu" or identity.requires_grad or identity.shape[0] == 0:
             return self._identity_parts(identity)
@@ -143,7 +146,9 @@ class LinearHead(HeadModel):
         shape = self.v_template + linear(identity, self.identity_basis).unflatten(1, (-1, 3))
         return shape, self.joint_template + linear(identity, self.joint_identity).unflatten(1, (-1, 3))
 
-    def _apply(self, fn, recurse: bool = True):  # .to(), .float(), ...: what is remembered belongs to the old buffers
+    def _apply(
+        self, fn, recurse: bool = True
+    ):  # .to(), .float(), ...: what is remembered belongs to the old buffers
         self._cache = None
         return super()._apply(fn, recurse)
 
