@@ -1,0 +1,1 @@
+"""avatarzoo: one PyTorch Lightning framework for head avatars."""

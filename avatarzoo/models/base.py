@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,9 +15,11 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from avatarzoo.data.files import atomic_path
 from avatarzoo.errors import BadSequenceError, HeadModelMismatchError
 from avatarzoo.geometry.camera import Camera
 from avatarzoo.heads.base import HeadModel, HeadParams
+from avatarzoo.render.gaussians import Gaussians
 
 STATE_FORMAT = "avatarzoo-state-1"
 
@@ -51,13 +52,10 @@ class AvatarState:
 
     def save(self, path: str | Path) -> Path:
         """Write one safetensors file whose header carries ``meta`` as JSON; atomic."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(path.name + ".partial")
         header = {"format": STATE_FORMAT, "method": self.method, "meta": json.dumps(self.meta)}
-        save_file({k: v.detach().cpu().contiguous() for k, v in self.tensors.items()}, partial, metadata=header)
-        os.replace(partial, path)
-        return path
+        with atomic_path(path) as partial:
+            save_file({k: v.detach().cpu().contiguous() for k, v in self.tensors.items()}, partial, metadata=header)
+        return Path(path)
 
     @classmethod
     def load(cls, path: str | Path) -> AvatarState:
@@ -94,6 +92,14 @@ class AvatarModule(L.LightningModule, ABC):
     @abstractmethod
     def animate(self, state: AvatarState, params: HeadParams, camera: Camera) -> AvatarImage:
         """Render the person with the expression and pose of ``params`` (B rows) seen by ``camera`` (1 or B)."""
+
+    def initial_state(self) -> AvatarState | None:
+        """The avatar before optimisation, where a method has such a thing (a baseline of result tables)."""
+        return None
+
+    def gaussians_at(self, params: HeadParams) -> Gaussians | None:
+        """The avatar's Gaussians for given parameters, where the method is made of Gaussians (PLY export asks)."""
+        return None
 
     def adapt(self, progress: Callable[[str], None] = print) -> None:  # noqa: B027 - optional
         """Called once before training with the data module attached; methods that need statistics gather them here."""

@@ -125,6 +125,11 @@ class GaussianDejaVu(AvatarModule):
         surface = self.uv_map.positions(self.head(params.in_head_frame()))
         return self.uv_map.gaussians(surface, offsets)
 
+    @torch.no_grad()
+    def gaussians_at(self, params: HeadParams) -> Gaussians:  # noqa: D102 - see base
+        params = params._replace(identity=self.identity.expand(params.batch, -1))
+        return self.gaussians(params, self.offsets(params.expression)[0])
+
     def render(self, params: HeadParams, offsets: Tensor, camera: Camera) -> AvatarImage:
         """Rasterise; the rigid motion of the head is handed to the camera (fact sheet section 1, "Positions")."""
         seen = camera.after(axis_angle_to_matrix(params.rotation), params.translation)
@@ -153,21 +158,14 @@ class GaussianDejaVu(AvatarModule):
         return AvatarState(type(self).__name__, tensors, meta)
 
     def animate(self, state: AvatarState, params: HeadParams, camera: Camera) -> AvatarImage:
-        """See :meth:`AvatarModule.animate`; load the state with :meth:`load_avatar` first when it is another person's."""
-        if state.tensors["global_delta"].data_ptr() != self.global_delta.data_ptr():
-            self.load_avatar(state)
-        with torch.set_grad_enabled(torch.is_grad_enabled() and any(x.requires_grad for x in params)):
-            image = self(params, camera)
-        return AvatarImage(image.rgb.clamp(0, 1), image.alpha)
-
-    def load_avatar(self, state: AvatarState) -> None:
-        """Take over the person of ``state``.
+        """See :meth:`AvatarModule.animate`.
 
         Raises:
             HeadModelMismatchError: the state belongs to another head model.
         """
         self.check_head(state.meta["head"])
-        self.load_state_dict(state.tensors, strict=False)
+        image = torch.func.functional_call(self, state.tensors, (params, camera))
+        return AvatarImage(image.rgb.clamp(0, 1), image.alpha)
 
     # ---- training --------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,1 @@
+"""Commands that are more than training: each module has a main(argv)."""

@@ -1,0 +1,144 @@
+"""fit, validate, test and predict: LightningCLI in subclass mode with the defaults of this project."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningDataModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.loggers import CSVLogger
+
+from avatarzoo.errors import BadSequenceError, OutputError
+from avatarzoo.evaluation import Evaluator
+from avatarzoo.evaluation.products import Products
+from avatarzoo.models.base import AvatarModule
+
+CHECKPOINT_EVERY = 100
+"""Steps between checkpoints of a run that can be resumed."""
+
+
+class AvatarCLI(LightningCLI):
+    """One folder per run: config, log, ``last.ckpt`` to resume from, ``avatar.ckpt`` to use, and what testing writes."""
+
+    @classmethod
+    def launch(cls, command: str, args: list[str]) -> AvatarCLI:
+        """Parse and run one subcommand."""
+        torch.set_float32_matmul_precision("high")
+        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        warnings.filterwarnings("ignore", message=".*`training_step` returned `None`.*")
+        cls.explicit = explicit_model_options(args)
+        return cls(
+            AvatarModule,
+            LightningDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            seed_everything_default=0,
+            save_config_callback=SaveConfigCallback,
+            save_config_kwargs={"overwrite": True},
+            trainer_defaults={"accelerator": "auto", "devices": 1, "default_root_dir": "runs/avatar", "max_epochs": 1},
+            args=[command, *args],
+        )
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_lightning_class_args(Evaluator, "evaluator")
+        parser.add_lightning_class_args(Products, "products")
+        parser.link_arguments("model.init_args.head", "data.init_args.head")
+        parser.link_arguments("model.init_args.head_file", "data.init_args.head_file")
+        parser.link_arguments("model.init_args.background", "data.init_args.background")
+
+    def _add_instantiators(self) -> None:
+        """Checkpoints keep the plain constructor arguments and nothing that names code to run."""
+
+    def _parse_ckpt_path(self) -> None:
+        """A checkpoint's hyper-parameters replace those of the config file; options typed on the command line win over both.
+
+        (LightningCLI lets the checkpoint win silently.)
+        """
+        config = self.config[self.config.subcommand]
+        path = config.get("ckpt_path")
+        if not path or path in ("last", "best"):
+            return
+        init_args = config.model.init_args
+        for name, value in read_hyper_parameters(path).items():
+            if name in init_args and name not in self.explicit:
+                init_args[name] = value
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        config = self.config[self.config.subcommand]
+        command = self.config.subcommand
+        resume = command != "fit" or bool(config.get("ckpt_path"))
+        root = run_folder(Path(config.trainer.default_root_dir), new=not resume)
+        checkpoints = ModelCheckpoint(
+            dirpath=root, save_top_k=0, save_last=True, every_n_train_steps=CHECKPOINT_EVERY, enable_version_counter=False
+        )
+        extra = [*(kwargs.pop("callbacks", None) or []), checkpoints, TQDMProgressBar(refresh_rate=10)]
+        logger = CSVLogger(root, name="log", version="") if command == "fit" else False
+        defaults = {"callbacks": extra, "default_root_dir": str(root)}
+        if config.trainer.logger is None:
+            defaults["logger"] = logger
+        return super().instantiate_trainer(**{**kwargs, **defaults})
+
+    def before_fit(self) -> None:
+        if not self.trainer.max_steps or self.trainer.max_steps < 1:
+            self.parser.error("--trainer.max_steps must say how many steps to train.")
+
+    def after_fit(self) -> None:
+        """Keep the finished avatar, then test it: a fit ends with a table, a video and files to take home."""
+        if self.trainer.interrupted:
+            return
+        path = Path(self.trainer.default_root_dir) / "avatar.ckpt"
+        self.trainer.save_checkpoint(path, weights_only=True)
+        print(f"Checkpoint: {path}")
+        self.trainer.test(self.model, datamodule=self.datamodule, verbose=False)
+
+
+def explicit_model_options(args: list[str]) -> set[str]:
+    """Names typed as ``--model.NAME`` or ``--model.init_args.NAME`` on the command line."""
+    flags = (a.split("=")[0] for a in args if a.startswith("--model."))
+    return {flag.removeprefix("--model.").removeprefix("init_args.") for flag in flags}
+
+
+def read_hyper_parameters(path: str | Path) -> dict[str, Any]:
+    """Plain constructor arguments stored in one of our checkpoints.
+
+    Raises:
+        BadSequenceError: no such file, or not a checkpoint of ours.
+    """
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        return dict(checkpoint["hyper_parameters"])
+    except FileNotFoundError as error:
+        raise BadSequenceError(f"There is no checkpoint {path}; --ckpt_path takes a file that avatarzoo fit wrote.") from error
+    except Exception as error:
+        raise BadSequenceError(f"{path} is not a checkpoint of avatarzoo ({type(error).__name__}: {str(error)[:100]}).") from error
+
+
+def run_folder(base: Path, new: bool) -> Path:
+    """``base``, or for a new run ``base-2``, ``base-3``... when an earlier run is kept there; resuming takes the newest.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
+    taken = [base, *sorted(base.parent.glob(f"{base.name}-[0-9]*"), key=lambda p: int(p.name.rsplit("-", 1)[1]))]
+    used = [p for p in taken if (p / "last.ckpt").exists() or (p / "avatar.ckpt").exists()]
+    folder = used[-1] if used else base
+    if new and used:
+        last = used[-1].name.removeprefix(base.name).removeprefix("-")
+        folder = base.with_name(f"{base.name}-{int(last or 1) + 1}")
+        print(f"{used[-1]} holds an earlier run; writing to {folder} (--ckpt_path last resumes instead).")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise OutputError(
+            f"The folder {folder} cannot be written ({error.strerror}); choose another with --trainer.default_root_dir."
+        ) from error
+    return folder
+
+
