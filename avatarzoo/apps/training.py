@@ -39,7 +39,12 @@ class AvatarCLI(LightningCLI):
             seed_everything_default=0,
             save_config_callback=SaveConfigCallback,
             save_config_kwargs={"overwrite": True},
-            trainer_defaults={"accelerator": "auto", "devices": 1, "default_root_dir": "runs/avatar", "max_epochs": 1},
+            trainer_defaults={
+                "accelerator": "auto",
+                "devices": 1,
+                "default_root_dir": "runs/avatar",
+                "max_epochs": 1,
+            },
             args=[command, *args],
         )
 
@@ -73,7 +78,11 @@ class AvatarCLI(LightningCLI):
         resume = command != "fit" or bool(config.get("ckpt_path"))
         root = run_folder(Path(config.trainer.default_root_dir), new=not resume)
         checkpoints = ModelCheckpoint(
-            dirpath=root, save_top_k=0, save_last=True, every_n_train_steps=CHECKPOINT_EVERY, enable_version_counter=False
+            dirpath=root,
+            save_top_k=0,
+            save_last=True,
+            every_n_train_steps=CHECKPOINT_EVERY,
+            enable_version_counter=False,
         )
         extra = [*(kwargs.pop("callbacks", None) or []), checkpoints, TQDMProgressBar(refresh_rate=10)]
         logger = CSVLogger(root, name="log", version="") if command == "fit" else False
@@ -112,9 +121,13 @@ def read_hyper_parameters(path: str | Path) -> dict[str, Any]:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         return dict(checkpoint["hyper_parameters"])
     except FileNotFoundError as error:
-        raise BadSequenceError(f"There is no checkpoint {path}; --ckpt_path takes a file that avatarzoo fit wrote.") from error
+        raise BadSequenceError(
+            f"There is no checkpoint {path}; --ckpt_path takes a file that avatarzoo fit wrote."
+        ) from error
     except Exception as error:
-        raise BadSequenceError(f"{path} is not a checkpoint of avatarzoo ({type(error).__name__}: {str(error)[:100]}).") from error
+        raise BadSequenceError(
+            f"{path} is not a checkpoint of avatarzoo ({type(error).__name__}: {str(error)[:100]})."
+        ) from error
 
 
 def run_folder(base: Path, new: bool) -> Path:
@@ -123,7 +136,10 @@ def run_folder(base: Path, new: bool) -> Path:
     Raises:
         OutputError: the folder cannot be written.
     """
-    taken = [base, *sorted(base.parent.glob(f"{base.name}-[0-9]*"), key=lambda p: int(p.name.rsplit("-", 1)[1]))]
+    taken = [
+        base,
+        *sorted(base.parent.glob(f"{base.name}-[0-9]*"), key=lambda p: int(p.name.rsplit("-", 1)[1])),
+    ]
     used = [p for p in taken if (p / "last.ckpt").exists() or (p / "avatar.ckpt").exists()]
     folder = used[-1] if used else base
     if new and used:
@@ -140,5 +156,3 @@ def run_folder(base: Path, new: bool) -> Path:
             f"The folder {folder} cannot be written ({error.strerror}); choose another with --trainer.default_root_dir."
         ) from error
     return folder
-
-

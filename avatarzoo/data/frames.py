@@ -38,14 +38,21 @@ class FrameStore:
 
     def rows(self, rows: Tensor) -> FrameStore:
         return FrameStore(
-            self.images[rows], self.masks[rows], self.features[rows], self.params.rows(rows), self.camera, self.index[rows]
+            self.images[rows],
+            self.masks[rows],
+            self.features[rows],
+            self.params.rows(rows),
+            self.camera,
+            self.index[rows],
         )
 
     def batch(self, rows: Tensor) -> dict[str, Any]:
         """Bytes of these rows; :func:`to_float_batch` makes the :class:`AvatarBatch`."""
         count = len(rows)
         camera = Camera(
-            self.camera.world_to_camera.expand(count, 4, 4), self.camera.intrinsics.expand(count, 3, 3), self.camera.size
+            self.camera.world_to_camera.expand(count, 4, 4),
+            self.camera.intrinsics.expand(count, 3, 3),
+            self.camera.size,
         )
         return {
             "image": self.images[rows],
@@ -74,7 +81,9 @@ class StepLoader:
         first: called when iteration starts; the step to go on from.
     """
 
-    def __init__(self, store: FrameStore, batch_size: int, steps: int, seed: int, first: Callable[[], int]) -> None:
+    def __init__(
+        self, store: FrameStore, batch_size: int, steps: int, seed: int, first: Callable[[], int]
+    ) -> None:
         self.store, self.batch_size, self.steps, self.seed, self.first = store, batch_size, steps, seed, first
 
     def __len__(self) -> int:
@@ -130,7 +139,12 @@ class FrameDataModule(L.LightningDataModule):
 
     def __init__(self, batch_size: int, train_fraction: float, background: float, seed: int) -> None:
         super().__init__()
-        self.batch_size, self.train_fraction, self.background, self.seed = batch_size, train_fraction, background, seed
+        self.batch_size, self.train_fraction, self.background, self.seed = (
+            batch_size,
+            train_fraction,
+            background,
+            seed,
+        )
 
     @property
     def n_train(self) -> int:

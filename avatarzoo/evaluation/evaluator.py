@@ -69,12 +69,14 @@ class Evaluator(L.Callback):
                 self.notes += [] if note in self.notes else [note]
         return {name: metric.to(device) for name, metric in metrics.items()}
 
-    def on_test_batch_start(self, trainer, module, batch, batch_idx, dataloader_idx=0) -> None:  # noqa: D102
+    def on_test_batch_start(self, trainer, module, batch, batch_idx, dataloader_idx=0) -> None:
         _synchronize(module.device)
         self.started = time.perf_counter()
 
     @torch.no_grad()
-    def on_test_batch_end(self, trainer, module, outputs, batch: AvatarBatch, batch_idx, dataloader_idx=0) -> None:  # noqa: D102
+    def on_test_batch_end(
+        self, trainer, module, outputs, batch: AvatarBatch, batch_idx, dataloader_idx=0
+    ) -> None:
         _synchronize(module.device)
         self.seconds += time.perf_counter() - self.started
         self.pictures += len(batch["image"])
@@ -82,7 +84,9 @@ class Evaluator(L.Callback):
         if not self.baselines:
             return
         if self.initial is not None:
-            self._score(BEFORE, module.animate(self.initial, batch["params"], batch["camera"]).rgb, batch["image"])
+            self._score(
+                BEFORE, module.animate(self.initial, batch["params"], batch["camera"]).rgb, batch["image"]
+            )
         self._score(NEAREST, self._nearest(module, batch, trainer.datamodule), batch["image"])
 
     def _score(self, row: str, prediction: Tensor, target: Tensor) -> None:
@@ -98,11 +102,19 @@ class Evaluator(L.Callback):
     def on_test_end(self, trainer: L.Trainer, module: Any) -> None:
         if not trainer.is_global_zero:
             return
-        rows = {name: _summary(metrics) for name, metrics in self.rows.items() if metrics["psnr"].per_image().numel()}
+        rows = {
+            name: _summary(metrics)
+            for name, metrics in self.rows.items()
+            if metrics["psnr"].per_image().numel()
+        }
         self.result = self._describe(trainer, module, rows)
         target = Path(self.output) if self.output else Path(trainer.default_root_dir) / "result.json"
         write_result(target, self.result)
-        label = "Procedural data: these numbers say nothing about real people.\n" if self.result["procedural"] else ""
+        label = (
+            "Procedural data: these numbers say nothing about real people.\n"
+            if self.result["procedural"]
+            else ""
+        )
         print(f"\n{label}{markdown_table(rows)}\n\nResult file: {target}", flush=True)
         for note in self.notes:
             print(note)

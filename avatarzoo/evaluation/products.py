@@ -30,7 +30,9 @@ class Products(L.Callback):
         state: write the avatar as one safetensors file.
     """
 
-    def __init__(self, preview: bool = True, seconds: float = 12.0, ply: bool = True, state: bool = True) -> None:
+    def __init__(
+        self, preview: bool = True, seconds: float = 12.0, ply: bool = True, state: bool = True
+    ) -> None:
         self.preview, self.seconds, self.ply, self.state = preview, seconds, ply, state
         self.predicted: list[np.ndarray] = []
 
@@ -42,7 +44,9 @@ class Products(L.Callback):
         state = module.reconstruct()
         if self.state:
             print(f"Avatar: {state.save(folder / 'avatar.safetensors')}")
-        neutral = module.head.zeros(1, module.device)._replace(identity=data.training_params().identity[:1].to(module.device))
+        neutral = module.head.zeros(1, module.device)._replace(
+            identity=data.training_params().identity[:1].to(module.device)
+        )
         gaussians = module.gaussians_at(neutral)
         if self.ply and gaussians is not None:
             print(f"PLY: {write_ply(folder / 'avatar.ply', gaussians)}")
@@ -54,7 +58,7 @@ class Products(L.Callback):
     def on_predict_start(self, trainer: L.Trainer, module: Any) -> None:
         self.predicted = []
 
-    def on_predict_batch_end(self, trainer, module, outputs, batch, batch_idx, dataloader_idx=0) -> None:  # noqa: D102
+    def on_predict_batch_end(self, trainer, module, outputs, batch, batch_idx, dataloader_idx=0) -> None:
         self.predicted += list(to_bytes(outputs.rgb))
 
     def on_predict_end(self, trainer: L.Trainer, module: Any) -> None:

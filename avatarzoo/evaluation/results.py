@@ -40,7 +40,11 @@ def environment() -> dict[str, Any]:
 
 def _processor() -> str:
     info = Path("/proc/cpuinfo")
-    names = [line.split(":")[1].strip() for line in info.read_text().splitlines() if "model name" in line] if info.is_file() else []
+    names = (
+        [line.split(":")[1].strip() for line in info.read_text().splitlines() if "model name" in line]
+        if info.is_file()
+        else []
+    )
     return f"CPU {names[0] if names else platform.processor() or platform.machine()}"
 
 
@@ -48,8 +52,12 @@ def _commit() -> str | None:
     """Commit of the source tree this package runs from, with ``+`` when it has uncommitted changes."""
     folder = Path(__file__).resolve().parent
     try:
-        head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, timeout=10)
-        dirty = subprocess.run(["git", "status", "--porcelain", "-uno"], cwd=folder, capture_output=True, text=True, timeout=10)
+        head = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, timeout=10
+        )
+        dirty = subprocess.run(
+            ["git", "status", "--porcelain", "-uno"], cwd=folder, capture_output=True, text=True, timeout=10
+        )
     except (OSError, subprocess.TimeoutExpired):
         return None
     if head.returncode:
@@ -72,7 +80,11 @@ def file_hash(path: str | Path) -> str:
 
 def write_result(path: str | Path, result: dict[str, Any]) -> Path:
     """Write one result as JSON, atomically, with format, time and environment added."""
-    stamp = {"format": RESULT_FORMAT, "written": datetime.now(UTC).isoformat(timespec="seconds"), **environment()}
+    stamp = {
+        "format": RESULT_FORMAT,
+        "written": datetime.now(UTC).isoformat(timespec="seconds"),
+        **environment(),
+    }
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps({**stamp, **result}, indent=2, default=str) + "\n")
     return Path(path)

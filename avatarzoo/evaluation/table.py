@@ -26,7 +26,9 @@ def markdown_table(rows: dict[str, dict[str, dict[str, Any]]]) -> str:
         cells = [_cell(row.get(name), COLUMNS[name][1]) for name in names]
         lines.append([title, *cells, str(max((m["failures"] for m in row.values()), default=0))])
     widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
-    texts = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths)) + " |" for line in lines]
+    texts = [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths)) + " |" for line in lines
+    ]
     rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
     return "\n".join([texts[0], rule, *texts[1:]])
 

@@ -63,7 +63,11 @@ def rigid(rotation: Float[Tensor, "*b 3 3"], translation: Float[Tensor, "*b 3"])
 
 
 def look_at_face(
-    distance: float = 1.0, fov: float = 20.0, size: int = 512, yaw: Tensor | None = None, pitch: Tensor | None = None
+    distance: float = 1.0,
+    fov: float = 20.0,
+    size: int = 512,
+    yaw: Tensor | None = None,
+    pitch: Tensor | None = None,
 ) -> Camera:
     """Cameras on a sphere round the origin, looking at it, y up.
 
@@ -81,7 +85,9 @@ def look_at_face(
     rotation = (to_world * flip).transpose(-1, -2)
     centre = to_world[..., :, 2] * distance
     translation = -(rotation @ centre[..., None])[..., 0]
-    return Camera(rigid(rotation, translation), fov_intrinsics(fov, size).expand(len(yaw), 3, 3), (size, size))
+    return Camera(
+        rigid(rotation, translation), fov_intrinsics(fov, size).expand(len(yaw), 3, 3), (size, size)
+    )
 
 
 def fov_intrinsics(fov: float, size: int) -> Float[Tensor, "1 3 3"]:
@@ -98,7 +104,9 @@ def project(points: Float[Tensor, "b n 3"], camera: Camera) -> Float[Tensor, "b 
     return torch.cat([image[..., :2] / image[..., 2:], seen[..., 2:]], -1)
 
 
-def from_opengl(camera_to_world: Float[Tensor, "b 4 4"], intrinsics: Float[Tensor, "b 3 3"], size: tuple[int, int]) -> Camera:
+def from_opengl(
+    camera_to_world: Float[Tensor, "b 4 4"], intrinsics: Float[Tensor, "b 3 3"], size: tuple[int, int]
+) -> Camera:
     """From a camera-to-world matrix with OpenGL axes (y up, looking along -z)."""
     flip = camera_to_world.new_tensor([*OPENGL_TO_OPENCV, 1.0])
     return Camera(torch.linalg.inv(camera_to_world * flip), intrinsics, size)
@@ -151,7 +159,9 @@ def from_faceverse(rotation: Float[Tensor, "b 3 3"], translation: Float[Tensor, 
     """
     flip = rotation.new_tensor([1.0, -1.0, -1.0])
     focal = float(int(1315 / 512 * size))
-    k = rotation.new_tensor([[focal, 0, size / 2], [0, focal, size / 2], [0, 0, 1.0]]).expand(len(rotation), 3, 3)
+    k = rotation.new_tensor([[focal, 0, size / 2], [0, focal, size / 2], [0, 0, 1.0]]).expand(
+        len(rotation), 3, 3
+    )
     to_camera = rotation.transpose(1, 2) * flip
     offset = translation + translation.new_tensor([0.0, 0.0, 10.0])
     return Camera(rigid(to_camera, offset), k, (size, size))

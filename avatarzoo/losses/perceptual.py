@@ -22,7 +22,9 @@ class PerceptualLoss(nn.Module):
         super().__init__()
         self.network = load_lpips(backbone)
 
-    def forward(self, rendered: Float[Tensor, "b 3 h w"], target: Float[Tensor, "b 3 h w"]) -> Float[Tensor, ""]:
+    def forward(
+        self, rendered: Float[Tensor, "b 3 h w"], target: Float[Tensor, "b 3 h w"]
+    ) -> Float[Tensor, ""]:
         distance: Tensor = self.network(rendered, target, normalize=True)
         return distance.mean()
 
@@ -46,4 +48,6 @@ def check_unit_range(*pictures: Tensor) -> None:
     for picture in pictures:
         low, high = torch.aminmax(picture.detach())
         if low < -1e-3 or high > 1 + 1e-3:
-            raise ValueError(f"Pictures must be in [0, 1], these span [{low:.3f}, {high:.3f}]; divide by 255 or clamp first.")
+            raise ValueError(
+                f"Pictures must be in [0, 1], these span [{low:.3f}, {high:.3f}]; divide by 255 or clamp first."
+            )

@@ -17,7 +17,10 @@ def l1(rendered: Float[Tensor, "b 3 h w"], target: Float[Tensor, "b 3 h w"]) -> 
 
 
 def huber(
-    rendered: Float[Tensor, "b 3 h w"], target: Float[Tensor, "b 3 h w"], weight: Tensor | None = None, delta: float = 0.1
+    rendered: Float[Tensor, "b 3 h w"],
+    target: Float[Tensor, "b 3 h w"],
+    weight: Tensor | None = None,
+    delta: float = 0.1,
 ) -> Float[Tensor, ""]:
     """Huber loss ``0.5 e^2`` below ``delta`` and ``delta (|e| - delta / 2)`` above; mean over all pixels.
 

@@ -6,7 +6,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 
-def weighted_norm(offsets: Float[Tensor, "n c"], weights: Float[Tensor, "n"], pixels: int) -> Float[Tensor, ""]:
+def weighted_norm(
+    offsets: Float[Tensor, "n c"], weights: Float[Tensor, "n"], pixels: int
+) -> Float[Tensor, ""]:
     """Deja-vu Eq. 5-6: per-pixel channel norm times a weight map, averaged over the whole ``pixels = S * S`` map.
 
     paper: ``||dU o M||_2``; released code: norm over channels at each pixel, mean over all S^2 pixels with the invalid

@@ -60,7 +60,9 @@ class PerImageMetric(Metric):
             ValueError: shapes differ, or the target is not in [0, 1].
         """
         if prediction.shape != target.shape:
-            raise ValueError(f"Prediction {tuple(prediction.shape)} and target {tuple(target.shape)} differ in shape.")
+            raise ValueError(
+                f"Prediction {tuple(prediction.shape)} and target {tuple(target.shape)} differ in shape."
+            )
         if target.min() < -1e-3 or target.max() > 1 + 1e-3:
             raise ValueError("Targets must be in [0, 1]; divide by 255 first.")
         values = self.function(prediction, target)

@@ -54,7 +54,9 @@ class AvatarState:
         """Write one safetensors file whose header carries ``meta`` as JSON; atomic."""
         header = {"format": STATE_FORMAT, "method": self.method, "meta": json.dumps(self.meta)}
         with atomic_path(path) as partial:
-            save_file({k: v.detach().cpu().contiguous() for k, v in self.tensors.items()}, partial, metadata=header)
+            save_file(
+                {k: v.detach().cpu().contiguous() for k, v in self.tensors.items()}, partial, metadata=header
+            )
         return Path(path)
 
     @classmethod
@@ -101,7 +103,7 @@ class AvatarModule(L.LightningModule, ABC):
         """The avatar's Gaussians for given parameters, where the method is made of Gaussians (PLY export asks)."""
         return None
 
-    def adapt(self, progress: Callable[[str], None] = print) -> None:  # noqa: B027 - optional
+    def adapt(self, progress: Callable[[str], None] = print) -> None:
         """Called once before training with the data module attached; methods that need statistics gather them here."""
 
     def check_head(self, signature: dict[str, str]) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from avatarzoo.geometry.spherical_harmonics import SH_C0
+from avatarzoo.geometry.spherical_harmonics import rgb_to_sh0
 from avatarzoo.render.gaussians import Gaussians
 
 PROPERTIES = (
@@ -26,14 +26,18 @@ def ply_bytes(gaussians: Gaussians) -> bytes:
     means, quaternions, scales, opacities, colors = (x[0].detach().cpu().float() for x in gaussians)
     table = torch.zeros(len(means), len(PROPERTIES))
     table[:, 0:3] = means
-    table[:, 6:9] = (colors - 0.5) / SH_C0
+    table[:, 6:9] = rgb_to_sh0(colors)
     table[:, 54] = torch.logit(opacities, eps=1e-6)
     table[:, 55:58] = scales.clamp_min(1e-9).log()
     table[:, 58:62] = quaternions
     finite = torch.isfinite(table).all(1)
     rows = table[finite].numpy().astype("<f4")
     lines = ["ply", "format binary_little_endian 1.0", "comment Gaussians in metres, y up, face towards +z"]
-    lines += [f"element vertex {len(rows)}", *(f"property float {name}" for name in PROPERTIES), "end_header\n"]
+    lines += [
+        f"element vertex {len(rows)}",
+        *(f"property float {name}" for name in PROPERTIES),
+        "end_header\n",
+    ]
     return "\n".join(lines).encode("ascii") + np.ascontiguousarray(rows).tobytes()
 
 

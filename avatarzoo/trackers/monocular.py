@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from avatarzoo.trackers.pipeline import cached_track
+
 from avatarzoo.data.monocular import TrackedSequenceDataModule
 from avatarzoo.data.sequence import TrackedSequence
 from avatarzoo.errors import BadVideoError
-from avatarzoo.trackers.pipeline import cached_track
 
 
 class MonocularVideoDataModule(TrackedSequenceDataModule):
@@ -72,5 +73,7 @@ class MonocularVideoDataModule(TrackedSequenceDataModule):
 def default_cache() -> Path:
     """Folder for tracked videos: under ``AVATARZOO_CACHE`` or the user's cache folder."""
     root = os.environ.get("AVATARZOO_CACHE")
-    base = Path(root) if root else Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "avatarzoo"
+    base = (
+        Path(root) if root else Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "avatarzoo"
+    )
     return base / "tracks"

@@ -34,7 +34,9 @@ class BlendGate(nn.Module):
         return torch.softmax(expression @ self.weight.T + self.bias, -1)
 
     @torch.no_grad()
-    def fit(self, head: HeadModel, expression: Float[Tensor, "t e"], kind: Gate, temperature: float, seed: int = 0) -> None:
+    def fit(
+        self, head: HeadModel, expression: Float[Tensor, "t e"], kind: Gate, temperature: float, seed: int = 0
+    ) -> None:
         """Set A and c from the expressions of the training frames.
 
         Args:

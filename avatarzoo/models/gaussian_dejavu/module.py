@@ -126,7 +126,7 @@ class GaussianDejaVu(AvatarModule):
         return self.uv_map.gaussians(surface, offsets)
 
     @torch.no_grad()
-    def gaussians_at(self, params: HeadParams) -> Gaussians:  # noqa: D102 - see base
+    def gaussians_at(self, params: HeadParams) -> Gaussians:
         params = params._replace(identity=self.identity.expand(params.batch, -1))
         return self.gaussians(params, self.offsets(params.expression)[0])
 
@@ -143,7 +143,7 @@ class GaussianDejaVu(AvatarModule):
         return self.render(params, self.offsets(params.expression)[0], camera)
 
     @torch.no_grad()
-    def reconstruct(self, images=None, params=None, cameras=None) -> AvatarState:  # noqa: D102 - see base
+    def reconstruct(self, images=None, params=None, cameras=None) -> AvatarState:
         tensors = {
             "mean_offsets": self.mean_offsets,
             "global_delta": self.global_delta,

@@ -39,7 +39,9 @@ class MouthPatch:
 
     def points(self, vertices: Float[Tensor, "b v 3"]) -> Float[Tensor, "b p 3"]:
         """Patch points that follow the lips of these vertices."""
-        return self.weights.to(vertices) @ vertices[:, self.loop.to(vertices.device)] + self.offset.to(vertices)
+        return self.weights.to(vertices) @ vertices[:, self.loop.to(vertices.device)] + self.offset.to(
+            vertices
+        )
 
 
 def mouth_patch(head: HeadModel, size: int) -> MouthPatch | None:
@@ -54,7 +56,9 @@ def mouth_patch(head: HeadModel, size: int) -> MouthPatch | None:
     corners = torch.stack([upper[0], upper[-1]])
     end_line = _resample(corners, loop)
     ramp = torch.linspace(0, 1, half)[:, None, None]
-    weights = torch.cat([upper_line + (end_line - upper_line) * ramp, end_line + (lower_line - end_line) * ramp])
+    weights = torch.cat(
+        [upper_line + (end_line - upper_line) * ramp, end_line + (lower_line - end_line) * ramp]
+    )
     backward = torch.cat([ramp, 1 - ramp]).expand(2 * half, WIDTH, 1) * torch.tensor([0.0, 0.0, -DEPTH])
     rows = torch.arange(cut + 5, cut + 5 + 2 * half)
     columns = torch.arange(size // 2 - WIDTH // 2, size // 2 + WIDTH // 2)

@@ -67,7 +67,11 @@ class PersonalizationLoss(nn.Module):
         return self.preset != "official_release" or stage == 2 or step > 50
 
     def regularizers(
-        self, delta: Float[Tensor, "b n 13"], residual: Float[Tensor, "b n 13"] | None, weights: Tensor, pixels: int
+        self,
+        delta: Float[Tensor, "b n 13"],
+        residual: Float[Tensor, "b n 13"] | None,
+        weights: Tensor,
+        pixels: int,
     ) -> dict[str, Tensor]:
         """Weighted terms of Eq. 5 and 6 on the learnt (blended) delta, and ours that holds the blendmaps near the global map."""
         w, terms = self.weights, {}

@@ -11,7 +11,7 @@ from torch import Tensor
 from avatarzoo.data.batch import AvatarBatch
 from avatarzoo.geometry.camera import project
 from avatarzoo.geometry.rotations import axis_angle_to_matrix
-from avatarzoo.geometry.spherical_harmonics import SH_C0
+from avatarzoo.geometry.spherical_harmonics import rgb_to_sh0
 from avatarzoo.models.gaussian_dejavu.uv_gaussians import CHANNELS, COLOR
 from avatarzoo.render import rasterize_mesh
 
@@ -49,7 +49,5 @@ def baked_color_offsets(module: GaussianDejaVu, batch: AvatarBatch) -> Float[Ten
     if covered.any():
         mean[~covered] = mean[covered].mean(0)
     offsets = torch.zeros(len(module.uv_map), CHANNELS, device=mean.device)
-    offsets[:, COLOR] = (mean - 0.5) / SH_C0 - module.uv_map.initial[:, COLOR]
+    offsets[:, COLOR] = rgb_to_sh0(mean) - module.uv_map.initial[:, COLOR]
     return offsets
-
-

@@ -12,8 +12,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from avatarzoo.geometry.spherical_harmonics import SH_C0
-from avatarzoo.geometry.uv import UVRaster, rasterize_uv
+from avatarzoo.geometry.spherical_harmonics import SH0, sh0_to_rgb
+from avatarzoo.geometry.uv import UVAtlas, uv_atlas
 from avatarzoo.heads.base import HeadModel
 from avatarzoo.models.gaussian_dejavu.mouth import MouthPatch, mouth_patch, neck_row
 from avatarzoo.render.gaussians import Gaussians
@@ -53,12 +53,14 @@ class UVGaussianMap(nn.Module):
     free_position: Float[Tensor, "n 1"]
     initial: Float[Tensor, "n 13"]
 
-    def __init__(self, head: HeadModel, size: int = REFERENCE_SIZE, initialization: Initialization = "surface") -> None:
+    def __init__(
+        self, head: HeadModel, size: int = REFERENCE_SIZE, initialization: Initialization = "surface"
+    ) -> None:
         super().__init__()
         self.size = size
-        raster = rasterize_uv(head.uv, head.uv_faces, size)
+        atlas = uv_atlas(head.uv, head.uv_faces, head.faces, size)
         self.patch: MouthPatch | None = mouth_patch(head, size)
-        corners, weights, pixels, part = _layout(head, raster, self.patch)
+        corners, weights, pixels, part = _layout(head, atlas, self.patch)
         self._constant("pixels", pixels)
         self._constant("corners", corners)
         self._constant("barycentrics", weights)
@@ -77,9 +79,12 @@ class UVGaussianMap(nn.Module):
         """Points of the surface under each valid pixel: a fixed sparse matrix applied to the vertices."""
         if self.patch is not None:
             vertices = torch.cat([vertices, self.patch.points(vertices)], 1)
-        bag = nn.functional.embedding_bag
-        rows = [bag(self.corners, v, per_sample_weights=self.barycentrics, mode="sum") for v in vertices]
-        return torch.stack(rows)
+        batch = len(vertices)
+        wide = vertices.transpose(0, 1).flatten(1)  # all pictures side by side: one fused gather-and-mix
+        mixed = nn.functional.embedding_bag(
+            self.corners, wide, per_sample_weights=self.barycentrics, mode="sum"
+        )
+        return mixed.view(-1, batch, 3).transpose(0, 1).contiguous()
 
     def gaussians(self, surface: Float[Tensor, "b n 3"], offsets: Float[Tensor, "b n 13"]) -> Gaussians:
         """Activate ``U_init + offsets`` on given surface points (section 3.2 and the fact sheet's activations).
@@ -97,7 +102,7 @@ class UVGaussianMap(nn.Module):
             nn.functional.normalize(quaternion, dim=-1),
             u[..., SCALE].exp(),
             u[..., 9].sigmoid(),
-            (u[..., COLOR] * SH_C0 + 0.5).clamp_min(0),
+            sh0_to_rgb(u[..., COLOR]).clamp_min(0),
         )
         return Gaussians(surface + position, *(x.expand(batch, *x.shape[1:]) for x in shared))
 
@@ -110,7 +115,9 @@ class UVGaussianMap(nn.Module):
         """Inverse of :meth:`to_map`; a map of another size is resampled (with the log(320 / S) scale rule left to the caller)."""
         if uv_map.shape[0] != self.size:
             picture = uv_map.movedim(-1, 0)[None]
-            resized = nn.functional.interpolate(picture, (self.size, self.size), mode="bilinear", align_corners=False)
+            resized = nn.functional.interpolate(
+                picture, (self.size, self.size), mode="bilinear", align_corners=False
+            )
             uv_map = resized[0].movedim(0, -1)
         return uv_map.reshape(-1, uv_map.shape[-1])[self.pixels]
 
@@ -119,16 +126,21 @@ SKIN, NECK, EYEBALL, MOUTH, MOUTH_PATCH = range(5)
 
 
 def _layout(
-    head: HeadModel, raster: UVRaster, patch: MouthPatch | None
+    head: HeadModel, atlas: UVAtlas, patch: MouthPatch | None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Valid pixels in row-major order: their three vertices, barycentrics, flat index and part."""
     face_part = torch.full((len(head.faces),), SKIN)
-    for name, part in (("neck", NECK), ("mouth", MOUTH), ("teeth", MOUTH), ("eyeball_left", EYEBALL), ("eyeball_right", EYEBALL)):
+    for name, part in (
+        ("neck", NECK),
+        ("mouth", MOUTH),
+        ("teeth", MOUTH),
+        ("eyeball_left", EYEBALL),
+        ("eyeball_right", EYEBALL),
+    ):
         if name in head.face_regions:
             face_part[head.face_regions[name]] = part
-    size = raster.size
-    pixels, weights = raster.pixels, raster.barycentrics
-    part, corners = face_part[raster.faces], head.faces[raster.faces]
+    size, pixels, corners, weights = atlas.size, atlas.pixels, atlas.corners, atlas.weights
+    part = face_part[atlas.face_id.flatten()[pixels]]
     if head.name == "flame":  # the paper's layout removes the neck by a row of the map, not by faces
         keep = pixels < neck_row(size) * size
     else:
@@ -180,7 +192,7 @@ def _initial_channels(
     # released code: a map of logits replaces the paper's 0.1 (face and eyeballs 1, scalp and mouth 0), and colours start black
     bright = _face_region(head, rest) | (part == EYEBALL)
     u[:, OPACITY] = (bright & (part != MOUTH_PATCH) & (part != MOUTH)).to(rest)[:, None]
-    u[:, COLOR] = torch.where(part == MOUTH_PATCH, 0.0, -0.5 / SH_C0)[:, None]
+    u[:, COLOR] = torch.where(part == MOUTH_PATCH, 0.0, -0.5 / SH0)[:, None]
     return u
 
 
