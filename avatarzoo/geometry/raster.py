@@ -1,8 +1,8 @@
 """Rasterisation of triangles that are already on the raster, without a compiled extension.
 
 Backends: ``numba`` (CPU), ``torch`` (CUDA, also CPU) and ``reference`` (brute force in float64, the tests'
-oracle); all give the same faces. A pixel is covered where its centre lies inside a triangle; centres exactly on a
-shared edge belong to one of the two triangles by the top-left rule; at equal depth the lower face index wins.
+oracle); all give the same faces. A pixel is covered where its centre lies inside a triangle; centres exactly
+on a shared edge belong to one of its two triangles by the top-left rule; at equal depth the lower face wins.
 
 Pictures of meshes are made by :mod:`avatarzoo.render.mesh`; texture atlases by :mod:`avatarzoo.geometry.uv`.
 """
@@ -69,6 +69,28 @@ def rasterize_projected(
     return MeshFragments(
         *run(points.float(), faces.to(points.device), size, perspective, cull_backfaces, near)
     )
+
+
+def pick_projected(
+    points: Float[Tensor, "v 3"],
+    faces: Int[Tensor, "f 3"],
+    places: Float[Tensor, "l 2"],
+    *,
+    perspective: bool = True,
+    near: float = NEAR,
+) -> tuple[Int[Tensor, " l"], Float[Tensor, "l 3"]]:
+    """Which point of the surface is seen at any places (not only pixel centres) of one picture.
+
+    Args:
+        points: as for :func:`rasterize_projected`, without the batch.
+        places: ``(x, y)`` in pixels.
+
+    Returns:
+        Face indices, -1 where nothing is hit, and perspective-correct barycentrics. Takes ``L F`` bytes.
+    """
+    from avatarzoo.geometry import raster_torch
+
+    return raster_torch.pick(points.detach(), faces, places, perspective, near)
 
 
 def _backend(name: Backend, device: torch.device):

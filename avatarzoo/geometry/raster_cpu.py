@@ -67,7 +67,7 @@ if hasattr(os, "register_at_fork"):
 def _edge(ax, ay, bx, by):
     """Edge function of a -> b, ``e = s (u (y - oy) - v (x - ox))``: inside if e > 0, or e = 0 and ``own``.
 
-    The origin is the smaller end, whichever way the edge runs: both triangles at it get exactly opposite values.
+    The origin is the smaller end, whichever way the edge runs: its two triangles get exactly opposite values.
     """
     # left or top edge of a triangle that is clockwise on the screen
     own = by < ay or (by == ay and bx > ax)

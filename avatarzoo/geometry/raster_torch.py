@@ -23,26 +23,65 @@ def rasterize(
     height, width = size
     batch, count = len(points), len(faces)
     corners = points.detach()[:, faces].double().flatten(0, 1)  # (B F, 3, 3)
-    kept, box = _boxes(corners, size, cull, near)
-    corners, owner = corners[kept], kept
-    keys = 1 / corners[..., 2] if perspective else -corners[..., 2]
+    keys = _keys(corners, perspective)
     zbuffer = corners.new_full((batch * height * width,), -torch.inf)
     none = torch.full((batch * height * width,), count, dtype=torch.int64, device=points.device)
     ids = none.clone()
-    ends = (box[:, 2] * box[:, 3]).cumsum(0)
-    for part in _blocks(ends):
-        triangle, column, row = _unroll(box[part], part.start)
-        edges, inside = _edges(corners[triangle], column + 0.5, row + 0.5)
-        triangle, column, row, edges = triangle[inside], column[inside], row[inside], edges[inside]
+    for triangle, column, row, edges in _hits(corners, size, cull, near):
         key = _weighted(edges, keys[triangle]) / _total(edges)
-        pixel = (owner[triangle] // count * height + row) * width + column
+        pixel = (triangle // count * height + row) * width + column
         before = zbuffer
         zbuffer = before.scatter_reduce(0, pixel, key, "amax")
         ids = torch.where(zbuffer > before, none, ids)
         won = key == zbuffer[pixel]
-        ids.scatter_reduce_(0, pixel[won], owner[triangle[won]] % count, "amin")
+        ids.scatter_reduce_(0, pixel[won], triangle[won] % count, "amin")
     face_id = torch.where(ids == count, -1, ids).view(batch, height, width)
     return face_id, *_resolve(points.detach(), faces, face_id, perspective)
+
+
+def count_layers(points: Tensor, faces: Tensor, size: tuple[int, int]) -> Tensor:
+    """How many triangles cover each pixel, ``(H, W)`` int64, for one set of points ``(V, 3)``."""
+    layers = torch.zeros(size[0] * size[1], dtype=torch.int64, device=points.device)
+    for _, column, row, _ in _hits(points[faces].double(), size, False, -torch.inf):
+        layers.scatter_add_(0, row * size[1] + column, torch.ones_like(row))
+    return layers.view(size)
+
+
+def pick(
+    points: Tensor, faces: Tensor, places: Tensor, perspective: bool, near: float
+) -> tuple[Tensor, Tensor]:
+    """Nearest face and barycentrics at places ``(L, 2)`` px of points ``(V, 3)``; -1 and 0 for none."""
+    corners = points[faces].double()
+    low, high = corners[..., :2].amin(1), corners[..., :2].amax(1)
+    drawn = corners[..., 2].amin(1) > near
+    at = places.double()[:, None]
+    place, face = ((at >= low).all(-1) & (at <= high).all(-1) & drawn).nonzero(as_tuple=True)
+    edges, inside = _edges(corners[face], *places[place].double().unbind(1))
+    place, face, edges = place[inside], face[inside], edges[inside]
+    keys = _keys(corners[face], perspective)
+    key = _weighted(edges, keys) / _total(edges)
+    best = key.new_full((len(places),), -torch.inf).scatter_reduce(0, place, key, "amax")
+    won = key == best[place]
+    weights = (edges * keys if perspective else edges)[won]
+    faces_out = face.new_full((len(places),), -1).scatter(0, place[won], face[won])
+    barycentrics = points.new_zeros(len(places), 3)
+    barycentrics[place[won]] = (weights / _total(weights)[:, None]).to(points.dtype)
+    return faces_out, barycentrics
+
+
+def _keys(corners: Tensor, perspective: bool) -> Tensor:
+    """Depth keys of the corners: 1 / z or -z, linear on the screen, larger is nearer."""
+    return 1 / corners[..., 2] if perspective else -corners[..., 2]
+
+
+def _hits(corners: Tensor, size: tuple[int, int], cull: bool, near: float):
+    """Blocks of (triangle, column, row, edge functions) of all pixels inside triangles."""
+    kept, box = _boxes(corners, size, cull, near)
+    for part in _blocks((box[:, 2] * box[:, 3]).cumsum(0)):
+        local, column, row = _unroll(box[part])
+        triangle = kept[part][local]
+        edges, inside = _edges(corners[triangle], column + 0.5, row + 0.5)
+        yield triangle[inside], column[inside], row[inside], edges[inside]
 
 
 def _boxes(corners: Tensor, size: tuple[int, int], cull: bool, near: float) -> tuple[Tensor, Tensor]:
@@ -71,13 +110,13 @@ def _blocks(ends: Tensor):
             yield slice(start, stop)
 
 
-def _unroll(box: Tensor, offset: int) -> tuple[Tensor, Tensor, Tensor]:
-    """(triangle, column, row) of every pixel of every box."""
+def _unroll(box: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """(box index, column, row) of every pixel of every box."""
     area = box[:, 2] * box[:, 3]
     local = torch.repeat_interleave(area)
     place = torch.arange(len(local), device=box.device) - (area.cumsum(0) - area)[local]
     wide = box[local, 2]
-    return local + offset, box[local, 0] + place % wide, box[local, 1] + place // wide
+    return local, box[local, 0] + place % wide, box[local, 1] + place // wide
 
 
 def _edges(corners: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -112,7 +151,7 @@ def _resolve(points: Tensor, faces: Tensor, face_id: Tensor, perspective: bool) 
     """Perspective-correct barycentrics and depth of the winning faces; zeros on the background."""
     picture, row, column = (face_id >= 0).nonzero(as_tuple=True)
     corners = points[picture[:, None], faces[face_id[picture, row, column]]].double()
-    keys = 1 / corners[..., 2] if perspective else -corners[..., 2]
+    keys = _keys(corners, perspective)
     edges, _ = _edges(corners, column + 0.5, row + 0.5)
     key = _weighted(edges, keys) / _total(edges)
     weights = edges * keys if perspective else edges

@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from avatarzoo.geometry.camera import Camera, project
-from avatarzoo.geometry.raster import NEAR, Backend, MeshFragments, rasterize_projected
+from avatarzoo.geometry.raster import NEAR, Backend, MeshFragments, pick_projected, rasterize_projected
 
 
 def rasterize_mesh(
@@ -59,6 +59,17 @@ def rasterize_mesh(
     )
 
 
+def pick_mesh(
+    vertices: Float[Tensor, "1 v 3"], faces: Int[Tensor, "f 3"], camera: Camera, places: Float[Tensor, "l 2"]
+) -> tuple[Int[Tensor, " l"], Float[Tensor, "l 3"]]:
+    """Back-project picture places ``(x, y)`` px to the surface of one mesh seen by one camera.
+
+    Returns:
+        Face indices, -1 where the ray misses, and barycentrics: the mix of world vertices seen there.
+    """
+    return pick_projected(project(vertices, camera)[0], faces, places)
+
+
 def interpolate(
     fragments: MeshFragments,
     faces: Int[Tensor, "f 3"],
@@ -95,7 +106,7 @@ def texture_lookup(
     """Bilinear lookup at texture coordinates, v = 1 on top; beyond the rim the border texel counts.
 
     Args:
-        texture: ``(B or 1, C, Ht, Wt)``; centre of texel (i, j) is u = (j + 0.5) / Wt, v = 1 - (i + 0.5) / Ht.
+        texture: ``(B or 1, C, Ht, Wt)``; texel (i, j) is at u = (j + 0.5) / Wt, v = 1 - (i + 0.5) / Ht.
         uv_image: as :func:`interpolate` gives it for ``uv[None]`` and ``uv_faces``.
         mask: ``(B, 1, H, W)``; multiplies the result; without it the background shows texel u = v = 0.
     """
