@@ -1,0 +1,81 @@
+"""A start without a guess: StyleAvatar's two analytic steps (section 3.1, Eq. 1 and 2) under scaled orthography.
+
+paper: Procrustes on MediaPipe's 3D points for the pose, an unbounded ridge for shape and expression. We fit the pose to
+the 2D points (their z is a guess that adds pitch noise) and keep expressions inside their bounds. The normal matrix of
+Eq. 2 is the sum of six cached blocks, factored by the entries of R'R, so it is never rebuilt from the basis.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit, prange
+
+from avatarzoo.trackers.solver import box_descent
+
+PAIRS = ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))
+
+
+class ScaledPose(NamedTuple):
+    """``pixels = scale * rotation[:2] @ x + offset``; ``(T,)``, ``(T, 3, 3)``, ``(T, 2)``; image axes x right, y down."""
+
+    scale: np.ndarray
+    rotation: np.ndarray
+    offset: np.ndarray
+
+
+def scaled_pose(points: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> ScaledPose:
+    """Eq. 1: the affine camera by least squares, then the nearest scaled rotation by SVD.
+
+    Args:
+        points: ``(T, L, 3)``. targets: ``(T, L, 2)`` pixels. weights: ``(L,)``.
+    """
+    w = weights / weights.sum()
+    centre, middle = w @ points, w @ targets
+    x, u = points - centre[:, None], targets - middle[:, None]
+    spread = np.einsum("l,tli,tlj->tij", w, x, x)
+    affine = np.linalg.solve(spread, np.einsum("l,tli,tlj->tij", w, x, u)).transpose(0, 2, 1)
+    left, singular, right = np.linalg.svd(affine, full_matrices=False)
+    two = left @ right
+    rotation = np.concatenate([two, np.cross(two[:, 0], two[:, 1])[:, None]], 1)
+    scale = singular.mean(1)
+    offset = middle - scale[:, None] * np.einsum("tij,tj->ti", two, centre)
+    return ScaledPose(scale, rotation, offset)
+
+
+def weak_start(
+    base: np.ndarray, modes: np.ndarray, targets: np.ndarray, weights: np.ndarray, sigma: float, prior, bounds, rounds: int = 2
+) -> tuple[ScaledPose, np.ndarray]:
+    """Alternate Eq. 1 and Eq. 2 on every frame by itself.
+
+    Args:
+        base: ``(L, 3)``. modes: ``(L, 3, M)``. targets: ``(T, L, 2)``. sigma: pixels of a unit residual.
+        prior: :class:`~avatarzoo.trackers.priors.ExpressionPrior`. bounds: ``(low, high)``.
+
+    Returns:
+        pose and ``(T, M)`` mode coefficients.
+    """
+    blocks = np.stack([np.einsum("l,lm,ln->mn", weights, modes[:, i], modes[:, j]) for i, j in PAIRS])
+    blocks = (blocks + blocks.transpose(0, 2, 1)) / 2
+    coefficients = np.zeros((len(targets), modes.shape[2]))
+    for _ in range(rounds):
+        points = base + np.einsum("lim,tm->tli", modes, coefficients)
+        pose = scaled_pose(points, targets, weights)
+        two = pose.scale[:, None, None] * pose.rotation[:, :2]
+        residual = targets - pose.offset[:, None] - np.einsum("tij,lj->tli", two, base)
+        pulled = np.einsum("l,tli,tij->tlj", weights, residual, two)
+        gradient = np.tensordot(pulled, modes, ([1, 2], [0, 1])) / sigma**2 - prior.linear
+        products = two.transpose(0, 2, 1) @ two
+        factors = np.stack([products[:, i, j] * (1 if i == j else 2) for i, j in PAIRS], 1) / sigma**2
+        _solve_boxes(blocks, factors, gradient, prior.quadratic, *bounds, coefficients)
+    return pose, coefficients
+
+
+@njit(cache=True, parallel=True)
+def _solve_boxes(blocks, factors, gradients, quadratic, low, high, coefficients):
+    for t in prange(len(gradients)):
+        hessian = quadratic.copy()
+        for k in range(6):
+            hessian += factors[t, k] * blocks[k]
+        box_descent(hessian, gradients[t], low, high, coefficients[t])
