@@ -1,6 +1,32 @@
 """The methods; each folder reads like its paper."""
 
+from pathlib import Path
+
+from avatarzoo.errors import BadSequenceError
 from avatarzoo.models.base import AvatarImage, AvatarModule, AvatarState
 from avatarzoo.models.gaussian_dejavu import GaussianDejaVu
 
-__all__ = ["AvatarImage", "AvatarModule", "AvatarState", "GaussianDejaVu"]
+METHODS: tuple[type[AvatarModule], ...] = (GaussianDejaVu,)
+
+__all__ = ["METHODS", "AvatarImage", "AvatarModule", "AvatarState", "GaussianDejaVu", "load_avatar"]
+
+
+def load_avatar(path: str | Path, device: str = "cpu") -> AvatarModule:
+    """Load a checkpoint of any method, in evaluation mode; nothing in the file is executed.
+
+    Raises:
+        BadSequenceError: no such file, or no checkpoint of a known method.
+    """
+    import torch
+
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        name = content["avatarzoo_method"]
+    except FileNotFoundError as error:
+        raise BadSequenceError(f"There is no checkpoint {path}; avatarzoo fit writes one.") from error
+    except Exception as error:
+        raise BadSequenceError(f"{path} is not a checkpoint of avatarzoo ({type(error).__name__}).") from error
+    method = next((m for m in METHODS if m.__name__ == name), None)
+    if method is None:
+        raise BadSequenceError(f"{path} holds a {name}, which this version does not know; update avatarzoo.")
+    return method.load_from_checkpoint(path, map_location=device, weights_only=True).eval()

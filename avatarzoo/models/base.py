@@ -106,6 +106,20 @@ class AvatarModule(L.LightningModule, ABC):
     def adapt(self, progress: Callable[[str], None] = print) -> None:
         """Called once before training with the data module attached; methods that need statistics gather them here."""
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Say which method and head model a checkpoint belongs to."""
+        checkpoint["avatarzoo_method"] = type(self).__name__
+        checkpoint["avatarzoo_head"] = self.head.signature
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse a checkpoint of another head model file.
+
+        Raises:
+            HeadModelMismatchError: see :meth:`check_head`.
+        """
+        if "avatarzoo_head" in checkpoint:
+            self.check_head(checkpoint["avatarzoo_head"])
+
     def check_head(self, signature: dict[str, str]) -> None:
         """Refuse parameters that were fitted with another head model.
 
