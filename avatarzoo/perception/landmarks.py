@@ -73,8 +73,8 @@ class FaceLandmarker:
     """Finds faces and their 478 landmarks.
 
     In tracking mode (``static=False``) pictures must be successive frames of one video; the face detector then
-    runs only while fewer than ``max_faces`` faces are being tracked, so ``max_faces=1`` is the fast mode (280
-    against 210 frames/s on one core).
+    runs only while fewer than ``max_faces`` faces are tracked, so ``max_faces=1`` is the fast mode (280 against
+    210 frames/s on one core).
 
     Args:
         api: ``"solutions"`` is FaceMesh from the MediaPipe wheel; ``"tasks"`` the newer face_landmarker.task
