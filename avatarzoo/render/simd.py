@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import operator
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import numba
 from llvmlite import ir
@@ -71,7 +71,7 @@ def _define(op: Callable, result: types.Type, emit: Callable) -> None:
 
     @infer_global(op)
     class _Template(ConcreteTemplate):
-        cases = [signature(result, *pair) for pair in pairs]
+        cases: ClassVar = [signature(result, *pair) for pair in pairs]
 
     def lower(context, builder, sig, args):
         return emit(builder, *(_widen(context, builder, v, k) for v, k in zip(args, sig.args)))
@@ -145,7 +145,7 @@ def store(typingctx, array, index, value):
 
 
 def kernel(function: Callable) -> Callable:
-    """``numba.njit`` that frees the GIL and keeps its machine code on disk, or only in memory where no folder can be written."""
+    """``numba.njit`` that frees the GIL and keeps its machine code on disk, or in memory where no folder can be written."""
     jit = functools.partial(numba.njit, nogil=True, fastmath={"contract"}, error_model="numpy")
     try:
         return jit(cache=True)(function)

@@ -6,6 +6,7 @@ would kill a forked data-loader worker (OpenMP layer) or a second calling thread
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
 from collections.abc import Callable, Iterable
@@ -61,7 +62,7 @@ def _even(count: int) -> list[tuple[int, int]]:
     """Cut ``range(count)`` into chunks of equal length."""
     chunks = max(1, min(count // 512, _CHUNKS_PER_THREAD * torch.get_num_threads()))
     cuts = np.linspace(0, count, chunks + 1).astype(int).tolist()
-    return list(zip(cuts, cuts[1:]))
+    return list(itertools.pairwise(cuts))
 
 
 def _by_load(offsets: np.ndarray) -> list[tuple[int, int]]:
@@ -70,7 +71,7 @@ def _by_load(offsets: np.ndarray) -> list[tuple[int, int]]:
     chunks = max(1, min(len(offsets) // 8, _CHUNKS_PER_THREAD * torch.get_num_threads()))
     inner = np.searchsorted(load, np.linspace(0, load[-1], chunks + 1)[1:-1])
     cuts = [0, *inner.tolist(), len(offsets) - 1]
-    return [(a, b) for a, b in zip(cuts, cuts[1:]) if b > a]
+    return [(a, b) for a, b in itertools.pairwise(cuts) if b > a]
 
 
 class _View(NamedTuple):
@@ -160,7 +161,10 @@ def _forward(
 
 
 def _backward(
-    views: list[_View], arrays: list[np.ndarray], images: tuple[np.ndarray, np.ndarray], grads: tuple[np.ndarray, np.ndarray]
+    views: list[_View],
+    arrays: list[np.ndarray],
+    images: tuple[np.ndarray, np.ndarray],
+    grads: tuple[np.ndarray, np.ndarray],
 ) -> list[np.ndarray]:
     """Gradients of the five arrays: blend backward (tiles), then gather and project backward (chunks of Gaussians)."""
     from avatarzoo.render import splat_cpu_kernels as kernels
@@ -168,27 +172,28 @@ def _backward(
 
     count, shared = arrays[0].shape[1], len(arrays[0]) == 1
     tiles_x, _ = _tiles(images[1].shape[1:])
-    sums = [np.empty((len(view.bins[1]), kernels.GRADS), np.float32) for view in views]
+    sums = np.empty(
+        (max(len(view.bins[1]) for view in views), kernels.GRADS), np.float32
+    )  # every view's in turn
     outputs = [np.zeros_like(x) for x in arrays]
 
-    def blend(b: int, first: int, last: int) -> None:
-        view = views[b]
+    for b, view in enumerate(views):
         offsets, entries, slots = view.bins
-        pictures = [x[b] for x in (*images, *grads)]
-        kernels.blend_backward(
-            first, last, offsets, entries, view.records, tiles_x, _lane(), *pictures, slots, view.boxes, sums[b]
-        )
+        pictures, own = [x[b] for x in (*images, *grads)], 0 if shared else b
+        inputs, results = [x[own] for x in arrays[:4]], [x[own] for x in outputs]
 
-    def project(first: int, last: int) -> None:
-        for b, view in enumerate(views):
-            own = 0 if shared else b
-            inputs = [x[own] for x in arrays[:4]]
-            projection.project_backward(
-                first, last, view.camera, *inputs, view.records, view.boxes, view.bins[2], sums[b], *(x[own] for x in outputs)
+        def blend(
+            first: int, last: int, view=view, tiles=(offsets, entries), rest=(*pictures, slots)
+        ) -> None:
+            kernels.blend_backward(
+                first, last, *tiles, view.records, tiles_x, _lane(), *rest, view.boxes, sums
             )
 
-    _parallel(blend, [(b, *chunk) for b, view in enumerate(views) for chunk in _by_load(view.bins[0])])
-    _parallel(project, _even(count))
+        def project(first: int, last: int, view=view, inputs=inputs, rest=(slots, sums, *results)) -> None:
+            projection.project_backward(first, last, view.camera, *inputs, view.records, view.boxes, *rest)
+
+        _parallel(blend, _by_load(offsets))
+        _parallel(project, _even(count))
     return outputs
 
 
@@ -196,7 +201,9 @@ class _Splat(torch.autograd.Function):
     """(camera numbers, size, means, quaternions, scales, opacities, colors) -> (premultiplied rgb, alpha)."""
 
     @staticmethod
-    def forward(ctx: Any, cameras: np.ndarray, size: tuple[int, int], *tensors: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        ctx: Any, cameras: np.ndarray, size: tuple[int, int], *tensors: Tensor
+    ) -> tuple[Tensor, Tensor]:
         rgb, alpha, ctx.views = _forward(cameras, size, [x.detach().numpy() for x in tensors])
         outputs = torch.from_numpy(rgb), torch.from_numpy(alpha)[:, None]
         ctx.save_for_backward(*tensors, *outputs)

@@ -13,7 +13,7 @@ import numpy as np
 
 from avatarzoo.render.simd import kernel, load, select, splat, store, total
 
-TILE = 8  # pixels a side: one row of a tile is one SIMD value; 8 divides Inria's 16, so its 3-sigma boxes are whole tiles here
+TILE = 8  # pixels a side: one row is one SIMD value; it divides Inria's 16, so its 3-sigma boxes are whole tiles here
 FIELDS = 12  # x and y of the centre as (whole, fraction), s, t, k, log opacity, r, g, b, half height
 GRADS = 9  # s, t, k, u-sum, v-sum, log opacity, r, g, b
 ALPHA_MIN, ALPHA_MAX, T_MIN = 1 / 255, 0.99, 1e-4
@@ -130,7 +130,20 @@ def _load_tile(scratch, x0, y0, rgb, alpha, grad_rgb, grad_alpha):
 
 @kernel
 def blend_backward(
-    first, last, offsets, entries, records, tiles_x, lane, rgb, alpha, grad_rgb, grad_alpha, slots, boxes, sums
+    first,
+    last,
+    offsets,
+    entries,
+    records,
+    tiles_x,
+    lane,
+    rgb,
+    alpha,
+    grad_rgb,
+    grad_alpha,
+    slots,
+    boxes,
+    sums,
 ):
     """Backward of :func:`blend`, replaying it front to back.
 

@@ -12,7 +12,7 @@ import math
 import numpy as np
 
 from avatarzoo.render.simd import kernel
-from avatarzoo.render.splat_cpu_kernels import FIELDS, TILE
+from avatarzoo.render.splat_cpu_kernels import TILE
 
 NEAR, LOW_PASS, CLAMP, INRIA_TILE = 0.2, 0.3, 1.3, 16
 CAMERA = 18  # rotation (9, row-major), translation, fx, fy, cx, cy, width, height
@@ -109,7 +109,9 @@ def project(first, last, camera, means, quaternions, scales, opacities, colors, 
         radius = math.ceil(3 * math.sqrt(middle + math.sqrt(max(0.1, middle * middle - det))))
         cut = 2 * math.log(255 * o)
         mx, my = camera[12] * x / z + camera[14] - 0.5, camera[13] * y / z + camera[15] - 0.5
-        half = math.sqrt(c * cut) * (1 + 1e-6) + 1e-5  # a hair more than exact: blending applies the test itself
+        half = (
+            math.sqrt(c * cut) * (1 + 1e-6) + 1e-5
+        )  # a hair more than exact: blending applies the test itself
         x0, x1 = _span(mx, math.sqrt(a * cut) * (1 + 1e-6) + 1e-5, radius, width)
         y0, y1 = _span(my, half, radius, height)
         if x0 >= x1 or y0 >= y1:

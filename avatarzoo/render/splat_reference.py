@@ -1,9 +1,10 @@
 """Gaussian splatting in plain torch: the oracle of the other backends. Any float type, any device, slow.
 
-Conventions are those of Inria's diff-gaussian-rasterization (Kerbl et al. 2023, "3D Gaussian Splatting"): view depth > 0.2;
-x/z and y/z clamped to 1.3 tan(fov/2) inside the Jacobian; 0.3 added to the diagonal of the 2D covariance; a Gaussian is drawn
-in the 16-pixel tiles that touch the square of half side ceil(3 sqrt(largest eigenvalue)); order by view depth in float32;
-alpha = min(0.99, o exp(power)), dropped under 1/255; a pixel stops before the Gaussian that would leave T < 1e-4.
+Conventions are those of Inria's diff-gaussian-rasterization (Kerbl et al. 2023, "3D Gaussian Splatting"): view depth
+> 0.2; x/z and y/z clamped to 1.3 tan(fov/2) inside the Jacobian; 0.3 added to the diagonal of the 2D covariance; a
+Gaussian is drawn in the 16-pixel tiles that touch the square of half side ceil(3 sqrt(largest eigenvalue)); order by view
+depth in float32; alpha = min(0.99, o exp(power)), dropped under 1/255; a pixel stops before the Gaussian that would
+leave T < 1e-4.
 """
 
 from __future__ import annotations
@@ -32,7 +33,9 @@ def render(gaussians: Gaussians, camera: Camera) -> tuple[Tensor, Tensor]:
     return torch.stack(rgb), torch.stack(alpha)[:, None]
 
 
-def _render_one(gaussians: Gaussians, pose: Tensor, k: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+def _render_one(
+    gaussians: Gaussians, pose: Tensor, k: Tensor, size: tuple[int, int]
+) -> tuple[Tensor, Tensor]:
     """One picture: ``(3, H, W)`` and ``(H, W)``, tile by tile."""
     g = Gaussians(*(x[_sound(gaussians)] for x in gaussians))
     pose, k = pose.to(g.means), k.to(g.means)
@@ -58,7 +61,9 @@ def _render_one(gaussians: Gaussians, pose: Tensor, k: Tensor, size: tuple[int, 
             inside = (boxes[0] <= x) & (x < boxes[2]) & (boxes[1] <= y) & (y < boxes[3])
             index = inside.nonzero()[:, 0]
             extent = min(TILE, height - y), min(TILE, width - x)
-            row.append(_blend(centres[index], conic[index], g.opacities[index], g.colors[index], (y, x), extent))
+            row.append(
+                _blend(centres[index], conic[index], g.opacities[index], g.colors[index], (y, x), extent)
+            )
         rows.append(torch.cat(row, -1))
     picture = torch.cat(rows, -2)
     return picture[:3], picture[3]
@@ -70,7 +75,9 @@ def _sound(gaussians: Gaussians) -> Tensor:
     return torch.isfinite(flat).all(-1)
 
 
-def _project_covariance(g: Gaussians, seen: Tensor, rotation: Tensor, lens: Tensor, size: tuple[int, int]) -> Tensor:
+def _project_covariance(
+    g: Gaussians, seen: Tensor, rotation: Tensor, lens: Tensor, size: tuple[int, int]
+) -> Tensor:
     """``(N, 2, 2)`` covariance in pixels with the low-pass filter (Zwicker et al. 2001, EWA splatting)."""
     height, width = size
     z = seen[:, 2]
@@ -79,11 +86,15 @@ def _project_covariance(g: Gaussians, seen: Tensor, rotation: Tensor, lens: Tens
     zero = torch.zeros_like(z)
     top = torch.stack([lens[0] / z, zero, -lens[0] * slope[:, 0] / z], -1)
     bottom = torch.stack([zero, lens[1] / z, -lens[1] * slope[:, 1] / z], -1)
-    spread = torch.stack([top, bottom], -2) @ rotation @ quaternion_to_matrix(g.quaternions) * g.scales[:, None]
+    spread = (
+        torch.stack([top, bottom], -2) @ rotation @ quaternion_to_matrix(g.quaternions) * g.scales[:, None]
+    )
     return spread @ spread.transpose(1, 2) + LOW_PASS * torch.eye(2, dtype=z.dtype, device=z.device)
 
 
-def _inria_boxes(centres: Tensor, a: Tensor, c: Tensor, det: Tensor, size: tuple[int, int]) -> tuple[Tensor, ...]:
+def _inria_boxes(
+    centres: Tensor, a: Tensor, c: Tensor, det: Tensor, size: tuple[int, int]
+) -> tuple[Tensor, ...]:
     """Pixel ranges x0, y0, x1, y1 (end exclusive), whole tiles, in which each Gaussian is drawn; empty if det <= 0."""
     middle = 0.5 * (a + c)
     radius = (3 * (middle + (middle * middle - det).clamp_min(0.1).sqrt()).sqrt()).ceil()
@@ -95,7 +106,12 @@ def _inria_boxes(centres: Tensor, a: Tensor, c: Tensor, det: Tensor, size: tuple
 
 
 def _blend(
-    centres: Tensor, conic: Tensor, opacities: Tensor, colors: Tensor, corner: tuple[int, int], extent: tuple[int, int]
+    centres: Tensor,
+    conic: Tensor,
+    opacities: Tensor,
+    colors: Tensor,
+    corner: tuple[int, int],
+    extent: tuple[int, int],
 ) -> Tensor:
     """``(4, h, w)`` colour and alpha of a block of pixels; Gaussians ordered near to far."""
     like = {"dtype": centres.dtype, "device": centres.device}

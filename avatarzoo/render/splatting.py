@@ -52,7 +52,10 @@ def _renderer(backend: str, device: torch.device):
     """The backend's ``render(gaussians, camera) -> (premultiplied rgb, alpha)``."""
     needed = {"cpu": "cpu", "gsplat": "cuda", "inria": "cuda"}.get(backend, device.type)
     if device.type != needed:
-        raise ValueError(f'Backend "{backend}" renders {needed} tensors, but the Gaussians are on {device}; use "auto" or "torch".')
+        raise ValueError(
+            f'Backend "{backend}" renders {needed} tensors, but the Gaussians are on {device}; '
+            'move them or take backend "torch".'
+        )
     if backend == "torch":
         from avatarzoo.render.splat_reference import render
     elif backend == "cpu":
@@ -66,13 +69,21 @@ def _renderer(backend: str, device: torch.device):
 
 def _check(gaussians: Gaussians, camera: Camera, backend: str) -> None:
     if backend not in get_args(Backend):
-        raise ValueError(f'Unknown splatting backend "{backend}"; choose one of {", ".join(get_args(Backend))}.')
+        raise ValueError(
+            f'Unknown splatting backend "{backend}"; choose one of {", ".join(get_args(Backend))}.'
+        )
     leading, count = gaussians.means.shape[:2]
     expected = [(3,), (4,), (3,), (), (3,)]
     for name, x, tail in zip(Gaussians._fields, gaussians, expected):
         if x.shape != (leading, count, *tail):
-            raise ValueError(f"Gaussians.{name} must have shape {(leading, count, *tail)}, not {tuple(x.shape)}.")
+            raise ValueError(
+                f"Gaussians.{name} must have shape {(leading, count, *tail)}, not {tuple(x.shape)}."
+            )
     if leading not in (1, camera.batch):
-        raise ValueError(f"{leading} sets of Gaussians do not fit {camera.batch} cameras; give 1 set or {camera.batch}.")
+        raise ValueError(
+            f"{leading} sets of Gaussians do not fit {camera.batch} cameras; give 1 set or {camera.batch}."
+        )
     if camera.world_to_camera.device != gaussians.means.device:
-        raise ValueError(f"Camera is on {camera.world_to_camera.device}, Gaussians on {gaussians.means.device}; move one.")
+        raise ValueError(
+            f"Camera is on {camera.world_to_camera.device}, Gaussians on {gaussians.means.device}; move one."
+        )

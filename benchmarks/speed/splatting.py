@@ -35,7 +35,9 @@ def head_scene(count: int, device: str = "cpu", sets: int = 1, seed: int = 0) ->
     scales = 0.00058 * torch.exp(0.3 * torch.randn(count, 3, generator=random))
     opacities = torch.sigmoid(1.5 + 1.5 * torch.randn(count, generator=random))
     colors = torch.rand(count, 3, generator=random)
-    return Gaussians(*(x.expand(sets, *x.shape).to(device) for x in (means, quaternions, scales, opacities, colors)))
+    return Gaussians(
+        *(x.expand(sets, *x.shape).to(device) for x in (means, quaternions, scales, opacities, colors))
+    )
 
 
 def measure(call: Callable[[], None], repeats: int, device: str) -> float:
@@ -69,26 +71,39 @@ def both(scene: Gaussians, camera: Camera, backend: str, weight: Tensor) -> Call
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--gaussians", type=int, default=74083)
     parser.add_argument("--size", type=int, default=512, help="picture side in pixels")
     parser.add_argument("--batch", type=int, default=4, help="cameras in the batched rows")
     parser.add_argument("--repeats", type=int, default=20)
     parser.add_argument("--no-oracle", action="store_true", help="leave the slow reference out")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", choices=["cpu", "cuda"])
+    parser.add_argument(
+        "--device", default="cuda" if torch.cuda.is_available() else "cpu", choices=["cpu", "cuda"]
+    )
     args = parser.parse_args()
 
     fast = "gsplat" if args.device == "cuda" else "cpu"
     scene = head_scene(args.gaussians, args.device)
     turns = torch.linspace(-0.3, 0.3, args.batch)
     one, many = (look_at_face(size=args.size, yaw=yaw).to(args.device) for yaw in (torch.zeros(1), turns))
-    weight = torch.randn(1, 3, args.size, args.size, generator=torch.Generator().manual_seed(1)).to(args.device)
-    runs = [(fast, "1 view", one, args.repeats), (fast, f"{args.batch} views", many, max(3, args.repeats // 4))]
+    weight = torch.randn(1, 3, args.size, args.size, generator=torch.Generator().manual_seed(1)).to(
+        args.device
+    )
+    runs = [
+        (fast, "1 view", one, args.repeats),
+        (fast, f"{args.batch} views", many, max(3, args.repeats // 4)),
+    ]
     if not args.no_oracle:
         runs.insert(0, ("torch", "1 view", one, 2))
 
-    processor = torch.cuda.get_device_name() if args.device == "cuda" else f"{torch.get_num_threads()} threads"
-    print(f"{args.gaussians} Gaussians, {args.size}x{args.size}; {platform.machine()}, {processor}, torch {torch.__version__}")
+    processor = (
+        torch.cuda.get_device_name() if args.device == "cuda" else f"{torch.get_num_threads()} threads"
+    )
+    print(
+        f"{args.gaussians} Gaussians, {args.size}x{args.size}; {platform.machine()}, {processor}, torch {torch.__version__}"
+    )
     print(f"{'backend':10}{'':10}{'forward ms':>12}{'fwd+bwd ms':>12}{'x oracle':>18}")
     oracle: tuple[float, float] | None = None
     for backend, views, camera, repeats in runs:
