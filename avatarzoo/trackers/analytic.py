@@ -20,8 +20,8 @@ from avatarzoo.errors import BadSequenceError, NoFaceError
 from avatarzoo.geometry.camera import OPENGL_TO_OPENCV, Camera, fov_intrinsics, look_at_face
 from avatarzoo.heads.base import HeadModel, HeadParams
 from avatarzoo.trackers import landmark_groups as groups
-from avatarzoo.trackers import solver
 from avatarzoo.trackers.gaze import eye_rotations, turned_irises
+from avatarzoo.trackers.gauss_newton import Motion, Problem, identity_step, refine
 from avatarzoo.trackers.landmark_model import LandmarkModel, landmark_model
 from avatarzoo.trackers.priors import IDENTITY_RIDGE, expression_prior
 from avatarzoo.trackers.smoothing import fill, runs, smooth_pose
@@ -49,14 +49,6 @@ class TrackFit(NamedTuple):
     camera: Camera
     error: torch.Tensor
     valid: torch.Tensor
-
-
-class Motion(NamedTuple):
-    """Pose in camera axes ``(T, 3, 3)``, ``(T, 3)`` and mode coefficients ``(T, M)``."""
-
-    rotation: np.ndarray
-    translation: np.ndarray
-    modes: np.ndarray
 
 
 def fit_sequence(
@@ -98,7 +90,7 @@ def fit_sequence(
         whole = _spread(motion, valid)
         turned, moved = smooth_pose(whole.rotation, whole.translation, runs(landmarks, valid), fps)
         held = Motion(turned[valid], moved[valid], motion.modes)
-        motion = tracker.refine(held, found, steps=1, hold=True)
+        motion = refine(tracker.problem, held, found, steps=1, hold=True)
     eyes, error = tracker.eyes_and_error(motion, found)
     params = tracker.params(_spread(motion, valid), fill(_rows(eyes, valid), valid))
     errors = torch.full((len(valid),), float("nan"))
@@ -140,11 +132,8 @@ class AnalyticTracker:
         motion = self.start(targets)
         ridge = IDENTITY_RIDGE * np.eye(len(self.identity))
         for _ in range(IDENTITY_ROUNDS):
-            motion = self.refine(motion, targets, steps=1)
-            arguments = self._arguments(targets)
-            hessian, gradient = solver.identity_normals(
-                *arguments[:2], self.identity_basis, *arguments[2:], *motion
-            )
+            motion = refine(self.problem, motion, targets, steps=1)
+            hessian, gradient = identity_step(self.problem, self.identity_basis, motion, targets)
             self.identity += np.linalg.solve(hessian + ridge, gradient - ridge @ self.identity)
         return self.identity
 
@@ -153,7 +142,7 @@ class AnalyticTracker:
         parts = []
         for k in tqdm(range(0, len(landmarks), CHUNK), desc="head pose", disable=not progress):
             targets = landmarks[k : k + CHUNK]
-            parts.append(self.refine(self.start(targets), targets, steps))
+            parts.append(refine(self.problem, self.start(targets), targets, steps))
         return Motion(*(np.concatenate(x) for x in zip(*parts)))
 
     def start(self, targets: np.ndarray) -> Motion:
@@ -169,12 +158,6 @@ class AnalyticTracker:
         seen = pose.scale[:, None] * (pose.rotation[:, :2] @ middle) + pose.offset
         place = np.concatenate([(seen - self.centre) / self.focal * depth[:, None], depth[:, None]], 1)
         return Motion(pose.rotation, place - pose.rotation @ middle, modes)
-
-    def refine(self, motion: Motion, targets: np.ndarray, steps: int, hold: bool = False) -> Motion:
-        """Gauss-Newton steps under full perspective; with ``hold`` the pose stays as given."""
-        motion = Motion(*(np.ascontiguousarray(x, dtype=np.float64).copy() for x in motion))
-        solver.refine_frames(*self._arguments(targets), *motion, steps, hold)
-        return motion
 
     def eyes_and_error(self, motion: Motion, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Eye rotations ``(T, 6)`` and the mean landmark distance ``(T,)`` in % of the face height."""
@@ -211,11 +194,14 @@ class AnalyticTracker:
             **self.model.split(self.head, motion.modes),
         )
 
-    def _arguments(self, targets: np.ndarray) -> tuple:
+    @property
+    def problem(self) -> Problem:
+        """The solver's view of this person under this camera."""
         base = self.model.with_identity(self.identity).astype(np.float32)
         weight = np.sqrt(self.weights) / self.sigma
-        prior = (self.prior.quadratic, self.prior.linear, self.model.low, self.model.high)
-        return (base, self.modes, np.ascontiguousarray(targets), weight, self.focal, self.centre, *prior)
+        return Problem(
+            base, self.modes, weight, self.focal, self.centre, self.prior, self.model.low, self.model.high
+        )
 
 
 def _rows(values: np.ndarray, valid: np.ndarray) -> np.ndarray:

@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit, prange
 
 from avatarzoo.trackers.solver import box_descent
 
@@ -68,14 +67,7 @@ def weak_start(
         gradient = np.tensordot(pulled, modes, ([1, 2], [0, 1])) / sigma**2 - prior.linear
         products = two.transpose(0, 2, 1) @ two
         factors = np.stack([products[:, i, j] * (1 if i == j else 2) for i, j in PAIRS], 1) / sigma**2
-        _solve_boxes(blocks, factors, gradient, prior.quadratic, *bounds, coefficients)
+        hessian = np.tensordot(factors, blocks, 1) + prior.quadratic
+        low, high = (np.broadcast_to(x, gradient.shape) for x in bounds)
+        box_descent(hessian, gradient, low, high, coefficients)
     return pose, coefficients
-
-
-@njit(cache=True, parallel=True)
-def _solve_boxes(blocks, factors, gradients, quadratic, low, high, coefficients):
-    for t in prange(len(gradients)):
-        hessian = quadratic.copy()
-        for k in range(6):
-            hessian += factors[t, k] * blocks[k]
-        box_descent(hessian, gradients[t], low, high, coefficients[t])
