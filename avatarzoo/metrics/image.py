@@ -18,6 +18,8 @@ Images = Float[Tensor, "b 3 h w"]
 PerImage = Float[Tensor, "b"]
 PSNR_CAP = 100.0
 """PSNR of identical pictures, instead of infinity (an error of 1e-5)."""
+SSIM_BORDER = 5
+"""Half of the SSIM window."""
 
 
 def l1_per_image(prediction: Images, target: Images) -> PerImage:
@@ -32,10 +34,14 @@ def psnr_per_image(prediction: Images, target: Images) -> PerImage:
 
 
 def ssim_per_image(prediction: Images, target: Images) -> PerImage:
-    """SSIM with an 11-pixel Gaussian window, sigma 1.5, data range 1, mean over channels and pixels."""
-    value = structural_similarity_index_measure(prediction, target, data_range=1.0, reduction="none")
-    assert isinstance(value, Tensor)
-    return value
+    """SSIM with an 11-pixel Gaussian window, sigma 1.5, data range 1, over pixels whose window lies inside the picture.
+
+    (Wang et al. 2004 and PointAvatar's script use such "valid" windows; torchmetrics alone averages reflected borders as well.)
+    """
+    full = structural_similarity_index_measure(
+        prediction, target, data_range=1.0, reduction="none", return_full_image=True
+    )[1]
+    return full[..., SSIM_BORDER:-SSIM_BORDER, SSIM_BORDER:-SSIM_BORDER].flatten(1).mean(1)
 
 
 class PerImageMetric(Metric):
@@ -46,11 +52,10 @@ class PerImageMetric(Metric):
     """
 
     full_state_update = False
-    higher_is_better: bool
 
-    def __init__(self, function: Callable[[Tensor, Tensor], Tensor], higher_is_better: bool) -> None:
+    def __init__(self, function: Callable[[Tensor, Tensor], Tensor]) -> None:
         super().__init__()
-        self.function, self.higher_is_better = function, higher_is_better
+        self.function = function
         self.add_state("values", default=[], dist_reduce_fx="cat")
 
     def update(self, prediction: Images, target: Images) -> None:
@@ -85,22 +90,28 @@ class PerImageMetric(Metric):
 class L1(PerImageMetric):
     """Mean absolute error."""
 
+    higher_is_better = False
+
     def __init__(self) -> None:
-        super().__init__(l1_per_image, higher_is_better=False)
+        super().__init__(l1_per_image)
 
 
 class PSNR(PerImageMetric):
     """PSNR per picture, then the mean (pooling all pixels first reads 3-4 dB lower)."""
 
+    higher_is_better = True
+
     def __init__(self) -> None:
-        super().__init__(psnr_per_image, higher_is_better=True)
+        super().__init__(psnr_per_image)
 
 
 class SSIM(PerImageMetric):
     """Structural similarity."""
 
+    higher_is_better = True
+
     def __init__(self) -> None:
-        super().__init__(ssim_per_image, higher_is_better=True)
+        super().__init__(ssim_per_image)
 
 
 class LPIPS(PerImageMetric):
@@ -109,6 +120,8 @@ class LPIPS(PerImageMetric):
     Raises:
         MissingAssetError: the weights are not on this machine.
     """
+
+    higher_is_better = False
 
     def __init__(self, backbone: Literal["alex", "vgg"] = "alex") -> None:
         from avatarzoo.perception.lpips import load_lpips
@@ -119,4 +132,4 @@ class LPIPS(PerImageMetric):
             with torch.no_grad():
                 return network(prediction.clamp(0, 1), target, normalize=True).flatten()
 
-        super().__init__(distance, higher_is_better=False)
+        super().__init__(distance)
