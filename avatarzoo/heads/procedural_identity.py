@@ -59,7 +59,7 @@ def identity_basis(mesh: HeadMesh) -> Array:
     flat, rest = named.reshape(-1, named.shape[-1]), smooth.reshape(-1, smooth.shape[-1])
     q, _ = np.linalg.qr(np.concatenate([flat, rest], 1))
     rest = q[:, flat.shape[1] :]
-    rest *= np.linspace(0.7e-3, 0.25e-3, rest.shape[1]) * np.sqrt(len(rest) / 3)  # RMS from 0.7 to 0.25 mm a vertex
+    rest *= np.linspace(0.16e-3, 0.05e-3, rest.shape[1]) * np.sqrt(len(rest) / 3)  # RMS from 0.16 to 0.05 mm a vertex
     return np.concatenate([flat, rest], 1).reshape(*named.shape[:2], N_IDENTITY)
 
 
@@ -90,7 +90,7 @@ def _gaussian_field(rows: list[tuple]):
         for x, y, z, dx, dy, dz, sx, sy, sz in rows:
             for side in (1.0, -1.0) if x > 0 else (1.0,):
                 g = np.exp(-0.5 * (((p - [side * x, y, z]) / [sx, sy, sz]) ** 2).sum(1))
-                out += 1e-3 * g[:, None] * np.array([side * dx, dy, dz])
+                out += 0.75e-3 * g[:, None] * np.array([side * dx, dy, dz])
         return out
 
     return field

@@ -63,7 +63,7 @@ def lid_rim(theta: Array) -> Array:
     """Almond of the open eye relative to the eye's centre, ``(N, 2)``; theta = 0 at the outer corner, counter-clockwise."""
     s, c = np.sin(theta), np.cos(theta)
     line = -0.0006 + 0.0014 * c
-    height = np.where(s > 0, 0.0060, 0.0046) * np.sign(s) * np.abs(s) ** 1.15
+    height = np.where(s > 0, 0.0055, 0.0044) * np.sign(s) * np.abs(s) ** 1.15
     return np.stack([0.0136 * c, line + height * (1 - 0.10 * c)], -1)
 
 
