@@ -258,7 +258,8 @@ def atomic(target: Path) -> Iterator[Path]:
     except OSError as error:
         raise OutputError(f"{target} cannot be written ({error.strerror}); choose another folder.") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def file_hash(path: Path, kind: Literal["file", "members"] = "file") -> str:
