@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -154,7 +155,7 @@ class TrackedSequence:
 
     def images(self, indices: Rows) -> UInt8[Tensor, "n 3 h w"]:
         """RGB crops of these rows."""
-        return torch.from_numpy(self._read(FRAMES, indices, cv2.IMREAD_COLOR_RGB)).permute(0, 3, 1, 2)
+        return torch.from_numpy(self._read(FRAMES, indices)).permute(0, 3, 1, 2)
 
     def masks(self, indices: Rows) -> UInt8[Tensor, "n h w"]:
         """Soft head masks, 0 to 255.
@@ -162,23 +163,21 @@ class TrackedSequence:
         Raises:
             BadSequenceError: tracked without matting.
         """
-        return torch.from_numpy(self._read(MASKS, indices, cv2.IMREAD_GRAYSCALE))
+        return torch.from_numpy(self._read(MASKS, indices))
 
     def parsing(self, indices: Rows) -> UInt8[Tensor, "n h w"]:
         """Label maps; see :class:`avatarzoo.perception.regions.Region`."""
-        return torch.from_numpy(self._read(PARSING, indices, cv2.IMREAD_GRAYSCALE))
+        return torch.from_numpy(self._read(PARSING, indices))
 
     def features(self, indices: Rows) -> UInt8[Tensor, "n h w"]:
         """255 on brows, eyes, nose and lips (grown by a few pixels), 0 elsewhere."""
         table = np.zeros(256, np.uint8)
         table[list(FEATURES)] = 255
         kernel = np.ones((FEATURE_MARGIN, FEATURE_MARGIN), np.uint8)
-        return torch.from_numpy(
-            self._read(PARSING, indices, cv2.IMREAD_GRAYSCALE, lambda x: cv2.dilate(table[x], kernel))
-        )
+        return torch.from_numpy(self._read(PARSING, indices, lambda x: cv2.dilate(table[x], kernel)))
 
     def _read(
-        self, kind: str, indices: Rows, flag: int, after: Callable[[np.ndarray], np.ndarray] = lambda x: x
+        self, kind: str, indices: Rows, after: Callable[[np.ndarray], np.ndarray] = lambda x: x
     ) -> np.ndarray:
         if kind != FRAMES and not self.has_masks:
             raise BadSequenceError(
@@ -189,12 +188,7 @@ class TrackedSequence:
         )
 
         def load(row: int) -> np.ndarray:
-            path = self.path / kind / f"{row:06d}.png"
-            data = np.fromfile(path, np.uint8) if path.is_file() else np.zeros(0, np.uint8)
-            picture = cv2.imdecode(data, flag) if len(data) else None
-            if picture is None:
-                raise BadSequenceError(f"{path} is missing or damaged; track the video again.")
-            return after(picture)
+            return after(read_picture(self.path / kind, row, kind))
 
         if len(rows) < 4:
             return np.stack([load(r) for r in rows])
@@ -222,10 +216,25 @@ class SequenceWriter:
         try:
             for kind in (FRAMES, MASKS, PARSING):
                 (self.partial / kind).mkdir(parents=True, exist_ok=True)
+            for leftover in self.partial.rglob(".*"):  # half-written files of a run that was killed
+                leftover.unlink()
         except OSError as error:
             raise OutputError(
                 f"The folder {self.path} cannot be written ({error.strerror}); choose another place."
             ) from error
+
+    def clear(self) -> None:
+        """Throw away what an earlier, different run left unfinished."""
+        shutil.rmtree(self.partial, ignore_errors=True)
+        SequenceWriter.__init__(self, self.path)
+
+    def read(self, kind: str, index: int) -> np.ndarray:
+        """A finished picture: RGB for frames, else grey.
+
+        Raises:
+            BadSequenceError: not there, or damaged.
+        """
+        return read_picture(self.partial / kind, index, kind)
 
     def missing(self, kind: str, count: int) -> list[int]:
         """Which of the first ``count`` pictures of a kind are not there yet."""
@@ -327,6 +336,16 @@ class SequenceWriter:
                 f"{self.path} cannot be written ({error_.strerror}); choose another folder."
             ) from error_
         return TrackedSequence.open(self.path)
+
+
+def read_picture(folder: Path, row: int, kind: str) -> np.ndarray:
+    path = folder / f"{row:06d}.png"
+    data = np.fromfile(path, np.uint8) if path.is_file() else np.zeros(0, np.uint8)
+    flag = cv2.IMREAD_COLOR_RGB if kind == FRAMES else cv2.IMREAD_GRAYSCALE
+    picture = cv2.imdecode(data, flag) if len(data) else None
+    if picture is None:
+        raise BadSequenceError(f"{path} is missing or damaged; track the video again.")
+    return picture
 
 
 def partial_path(path: Path) -> Path:

@@ -7,6 +7,7 @@ picture size), z in the same pixel scale, smaller is nearer. "Left" and "right" 
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import sys
 import threading
@@ -94,8 +95,9 @@ class FaceLandmarker:
             api = "solutions" if hasattr(mediapipe, "solutions") else "tasks"
         self.api, self.static, self.frame = api, static, 0
         with quiet_stderr():
-            build = self._solutions if api == "solutions" else self._tasks
-            self.network = build(mediapipe, max_faces, static)
+            make = self._solutions if api == "solutions" else self._tasks
+            self.build = functools.partial(make, mediapipe, max_faces, static)
+            self.network = self.build()
             self.detect(
                 np.zeros((64, 64, 3), np.uint8)
             )  # the networks report for duty on their first picture
@@ -116,7 +118,7 @@ class FaceLandmarker:
 
         vision = mediapipe.tasks.vision
         mode = vision.RunningMode.IMAGE if static else vision.RunningMode.VIDEO
-        base = mediapipe.tasks.BaseOptions(model_asset_path=str(assets.path("face-landmarker")))
+        base = mediapipe.tasks.BaseOptions(model_asset_path=str(assets.find("face-landmarker")))
         return vision.FaceLandmarker.create_from_options(
             vision.FaceLandmarkerOptions(base_options=base, running_mode=mode, num_faces=max_faces)
         )
@@ -139,6 +141,15 @@ class FaceLandmarker:
             return self.network.detect(image).face_landmarks
         self.frame += 1  # timestamps must grow; their scale is irrelevant to the result
         return self.network.detect_for_video(image, 33 * self.frame).face_landmarks
+
+    def restart(self) -> None:
+        """Forget the faces tracked so far: the next picture begins another video."""
+        if self.api == "solutions":
+            self.network.reset()
+        elif not self.static:
+            self.network.close()
+            with quiet_stderr():
+                self.network = self.build()
 
     def close(self) -> None:
         self.network.close()
