@@ -17,19 +17,25 @@ def face_normals(
     vertices: Float[Tensor, "b v 3"], faces: Int[Tensor, "f 3"], unit: bool = True
 ) -> Float[Tensor, "b f 3"]:
     """Outward normals of counter-clockwise faces; with ``unit=False`` their length is twice the area."""
-    a, b, c = (vertices.index_select(1, faces[:, k]) for k in range(3))
-    normals = torch.linalg.cross(b - a, c - a)
+    normals = _area_normals(vertices.transpose(0, 1).contiguous(), faces).transpose(0, 1)
     return F.normalize(normals, dim=-1) if unit else normals
 
 
 def vertex_normals(vertices: Float[Tensor, "b v 3"], faces: Int[Tensor, "f 3"]) -> Float[Tensor, "b v 3"]:
     """Unit normals, area-weighted over the faces round a vertex; zero at vertices without faces."""
-    weighted = face_normals(vertices, faces, unit=False)
-    total = torch.zeros_like(vertices)
+    rows = vertices.transpose(0, 1).contiguous()
+    weighted = _area_normals(rows, faces)
+    total = torch.zeros_like(rows)
     for k in range(3):
-        total = total.index_add(1, faces[:, k], weighted)
+        total = total.index_add(0, faces[:, k], weighted)
     # metres squared are tiny: the default eps of normalize would shorten normals of small faces
-    return F.normalize(total, dim=-1, eps=1e-30)
+    return F.normalize(total.transpose(0, 1), dim=-1, eps=1e-30)
+
+
+def _area_normals(rows: Float[Tensor, "v b 3"], faces: Int[Tensor, "f 3"]) -> Float[Tensor, "f b 3"]:
+    """Cross products of the faces' sides; vertices come first since gathering whole rows is ten times faster."""
+    a, b, c = (rows.index_select(0, faces[:, k]) for k in range(3))
+    return torch.linalg.cross(b - a, c - a)
 
 
 def triangle_areas(vertices: Float[Tensor, "b v 3"], faces: Int[Tensor, "f 3"]) -> Float[Tensor, "b f"]:
@@ -176,3 +182,38 @@ def _nearest_in_triangle(p: np.ndarray, corners: np.ndarray) -> np.ndarray:
         weights = np.where(closer[:, None], edge, weights)
         best = np.where(closer, gap, best)
     return weights
+
+
+class TexturedMesh(NamedTuple):
+    """Attributes: vertices ``(V, 3)``, faces ``(F, 3)``, uv ``(T, 2)``, uv_faces ``(F, 3)``."""
+
+    vertices: Float[Tensor, "v 3"]
+    faces: Int[Tensor, "f 3"]
+    uv: Float[Tensor, "t 2"]
+    uv_faces: Int[Tensor, "f 3"]
+
+
+def unit_sphere(rings: int, sectors: int) -> TexturedMesh:
+    """Closed sphere of ``2 sectors (rings - 1)`` triangles; u = 0.5 faces +z, v = 1 is +y."""
+    v, u = torch.meshgrid(
+        torch.linspace(1, 0, rings + 1, dtype=torch.float64),
+        torch.linspace(0, 1, sectors + 1, dtype=torch.float64),
+        indexing="ij",
+    )
+    latitude, longitude = (v - 0.5) * torch.pi, (u - 0.5) * 2 * torch.pi
+    grid = torch.stack(
+        [latitude.cos() * longitude.sin(), latitude.sin(), latitude.cos() * longitude.cos()], -1
+    )
+    # one vertex per pole, and no second copy of the seam
+    vertices = torch.cat([grid[:1, 0], grid[1:-1, :-1].reshape(-1, 3), grid[-1:, 0]])
+    index = 1 + torch.arange((rings - 1) * sectors).view(rings - 1, sectors)
+    index = torch.cat([index, index[:, :1]], 1)
+    index = torch.cat(
+        [torch.zeros(1, sectors + 1).long(), index, torch.full((1, sectors + 1), len(vertices) - 1)]
+    )
+    corner = torch.arange((rings + 1) * (sectors + 1)).view(rings + 1, sectors + 1)
+    upper = torch.stack([corner[:-1, :-1], corner[1:, :-1], corner[1:, 1:]], -1)[:-1].reshape(-1, 3)
+    lower = torch.stack([corner[:-1, :-1], corner[1:, 1:], corner[:-1, 1:]], -1)[1:].reshape(-1, 3)
+    uv_faces = torch.cat([upper, lower])
+    uv = torch.stack([u, v], -1).reshape(-1, 2)
+    return TexturedMesh(vertices.float(), index.flatten()[uv_faces], uv.float(), uv_faces)

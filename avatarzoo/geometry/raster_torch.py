@@ -51,11 +51,17 @@ def pick(
     points: Tensor, faces: Tensor, places: Tensor, perspective: bool, near: float
 ) -> tuple[Tensor, Tensor]:
     """Nearest face and barycentrics at places ``(L, 2)`` px of points ``(V, 3)``; -1 and 0 for none."""
-    corners = points[faces].double()
-    low, high = corners[..., :2].amin(1), corners[..., :2].amax(1)
-    drawn = corners[..., 2].amin(1) > near
-    at = places.double()[:, None]
-    place, face = ((at >= low).all(-1) & (at <= high).all(-1) & drawn).nonzero(as_tuple=True)
+    corners = points[faces]
+    low, high = corners.amin(1), corners.amax(1)
+    reachable = (
+        (high[:, :2] >= places.amin(0)).all(1) & (low[:, :2] <= places.amax(0)).all(1) & (low[:, 2] > near)
+    )
+    kept = reachable.nonzero()[:, 0]
+    (left, top), (right, bottom) = low[kept, :2].unbind(1), high[kept, :2].unbind(1)
+    x, y = places[:, :1], places[:, 1:]
+    place, local = ((x >= left) & (x <= right) & (y >= top) & (y <= bottom)).nonzero(as_tuple=True)
+    face = kept[local]
+    corners = corners.double()
     edges, inside = _edges(corners[face], *places[place].double().unbind(1))
     place, face, edges = place[inside], face[inside], edges[inside]
     keys = _keys(corners[face], perspective)
