@@ -17,7 +17,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO
 
 from avatarzoo.errors import MissingAssetError, OutputError
 
@@ -34,7 +34,8 @@ class Asset:
         what, licence: one line each.
         url: where :func:`fetch` gets it; ``None`` for files that need a registration.
         sha256: hash of the file, or its first digits where the publisher gives only those; ``None`` where nobody can know it.
-        members: for an .npz made here from ``url`` (an archive), the hash of its arrays, see :func:`members_hash`.
+        members: for an .npz that is made here from an archive at ``url``: the arrays that must be the published ones.
+        members_sha256: their :func:`members_hash`; it pins the file as well as ``sha256`` does.
         obtain: for files without url: where to register and what to take from there.
     """
 
@@ -44,7 +45,8 @@ class Asset:
     licence: str
     url: str | None = None
     sha256: str | None = None
-    members: str | None = None
+    members: tuple[str, ...] = ()
+    members_sha256: str | None = None
     obtain: str | None = None
 
 
@@ -52,6 +54,15 @@ def _github(repository: str, commit: str, path: str) -> str:
     return f"https://raw.githubusercontent.com/{repository}/{commit}/{urllib.request.quote(path)}"  # type: ignore[attr-defined]
 
 
+ICT_MEMBERS = (
+    "v_template",
+    "faces",
+    "uv",
+    "uv_faces",
+    "identity_basis",
+    "expression_basis",
+    "expression_names",
+)
 _FLAME = "Register at https://flame.is.tue.mpg.de, accept the licence"
 _FACEVERSE = "Follow the model links of https://github.com/LizhenWangT/FaceVerse"
 
@@ -79,7 +90,8 @@ ASSETS: dict[str, Asset] = {
             "ict-facekit", "ict_facekit_light.npz", "the ICT head: 26,719 vertices, 100 identities, 53 expressions", "MIT",
             url="https://github.com/ICT-VGL/ICT-FaceKit/archive/da5f95a607f5.zip",
             sha256="5f566f7f76e8aa4be506e1af7c2d711759b33ccf16dad075a0f7605c883785af",
-            members="52e9f199a6f9b0c9e0dc3847298335de15adfcc096b7b1fb7e5fcc2c7a0d39d1",
+            members=ICT_MEMBERS,
+            members_sha256="fa18d41a84ccef64ca761afd7443cb39fa68058d8d83f63bd3106a5309fb8f56",
         ),
         Asset("flame2020", "generic_model.pkl", "FLAME 2020 head model", "FLAME licence, non-commercial research",
               obtain=f"{_FLAME} and download FLAME 2020"),
@@ -180,7 +192,7 @@ def check(asset: Asset, path: Path) -> None:
     """
     if asset.sha256 is None or file_hash(path).startswith(asset.sha256):
         return
-    if asset.members and path.suffix == ".npz" and file_hash(path, "members") == asset.members:
+    if asset.members and zipfile.is_zipfile(path) and file_hash(path, asset.members) == asset.members_sha256:
         return
     raise MissingAssetError(
         f"{path} is not the {asset.file} that was published (its sha256 differs): delete it and get it again"
@@ -262,11 +274,14 @@ def atomic(target: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
-def file_hash(path: Path, kind: Literal["file", "members"] = "file") -> str:
-    """sha256 of a file, or of an .npz's members; remembered in the cache folder until size or time of the file changes."""
+def file_hash(path: Path, members: tuple[str, ...] = ()) -> str:
+    """sha256 of a file, or of these arrays of an .npz (:func:`members_hash`).
+
+    It is remembered in the cache folder until size or time of the file changes.
+    """
     path = Path(path).resolve()
     stat = path.stat()
-    key = f"{kind}:{path}:{stat.st_size}:{stat.st_mtime_ns}"
+    key = ":".join([*members, str(path), str(stat.st_size), str(stat.st_mtime_ns)])
     store = cache_folder() / "hashes.json"
     try:
         known = json.loads(store.read_text())
@@ -274,20 +289,22 @@ def file_hash(path: Path, kind: Literal["file", "members"] = "file") -> str:
         known = {}
     if isinstance(known, dict) and isinstance(known.get(key), str):
         return known[key]
-    value = members_hash(path) if kind == "members" else _sha256(path)
+    value = members_hash(path, members) if members else _sha256(path)
     with contextlib.suppress(OutputError), atomic(store) as temporary:  # a read-only home only costs time
         temporary.write_text(json.dumps({**known, key: value}))
     return value
 
 
-def members_hash(path: Path) -> str:
-    """sha256 over names and uncompressed bytes of an archive's members: independent of its compression and time stamps."""
+def members_hash(path: Path, members: tuple[str, ...]) -> str:
+    """sha256 over names and uncompressed bytes of an .npz's arrays: independent of compression and time stamps."""
     digest = hashlib.sha256()
     with zipfile.ZipFile(path) as archive:
-        for name in sorted(archive.namelist()):
+        present = set(archive.namelist())
+        for name in (f"{member}.npy" for member in members):
             digest.update(name.encode() + b"\0")
-            with archive.open(name) as member:
-                _feed(digest, member)
+            if name in present:
+                with archive.open(name) as member:
+                    _feed(digest, member)
     return digest.hexdigest()
 
 

@@ -75,7 +75,7 @@ class ICTFace(LinearHead):
             rig,
             torch.from_numpy(expression[:, :, blink] / 100),
         )
-        self.name, self.version, self.source_hash = "ict", "light", assets.file_hash(file, "members")
+        self.name, self.version, self.source_hash = "ict", "light", assets.file_hash(file, assets.ICT_MEMBERS)
         self.expression_names, self.expression_bounds = names, (0.0, 1.0)
         self._set_faces(data, spans, parts, rig)
 
