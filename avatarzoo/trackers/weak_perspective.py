@@ -33,8 +33,8 @@ def scaled_pose(points: np.ndarray, targets: np.ndarray, weights: np.ndarray) ->
     w = weights / weights.sum()
     centre, middle = w @ points, w @ targets
     x, u = points - centre[:, None], targets - middle[:, None]
-    spread = np.einsum("l,tli,tlj->tij", w, x, x)
-    affine = np.linalg.solve(spread, np.einsum("l,tli,tlj->tij", w, x, u)).transpose(0, 2, 1)
+    weighted = (w[:, None] * x).transpose(0, 2, 1)
+    affine = np.linalg.solve(weighted @ x, weighted @ u).transpose(0, 2, 1)
     left, singular, right = np.linalg.svd(affine, full_matrices=False)
     two = left @ right
     rotation = np.concatenate([two, np.cross(two[:, 0], two[:, 1])[:, None]], 1)
@@ -44,7 +44,14 @@ def scaled_pose(points: np.ndarray, targets: np.ndarray, weights: np.ndarray) ->
 
 
 def weak_start(
-    base: np.ndarray, modes: np.ndarray, targets: np.ndarray, weights: np.ndarray, sigma: float, prior, bounds, rounds: int = 2
+    base: np.ndarray,
+    modes: np.ndarray,
+    targets: np.ndarray,
+    weights: np.ndarray,
+    sigma: float,
+    prior,
+    bounds,
+    rounds: int = 2,
 ) -> tuple[ScaledPose, np.ndarray]:
     """Alternate Eq. 1 and Eq. 2 on every frame by itself.
 
@@ -58,16 +65,17 @@ def weak_start(
     blocks = np.stack([np.einsum("l,lm,ln->mn", weights, modes[:, i], modes[:, j]) for i, j in PAIRS])
     blocks = (blocks + blocks.transpose(0, 2, 1)) / 2
     coefficients = np.zeros((len(targets), modes.shape[2]))
+    flat = modes.reshape(-1, modes.shape[2])
     for _ in range(rounds):
-        points = base + np.einsum("lim,tm->tli", modes, coefficients)
+        points = base + (coefficients @ flat.T).reshape(-1, *base.shape)
         pose = scaled_pose(points, targets, weights)
         two = pose.scale[:, None, None] * pose.rotation[:, :2]
-        residual = targets - pose.offset[:, None] - np.einsum("tij,lj->tli", two, base)
-        pulled = np.einsum("l,tli,tij->tlj", weights, residual, two)
-        gradient = np.tensordot(pulled, modes, ([1, 2], [0, 1])) / sigma**2 - prior.linear
+        residual = targets - pose.offset[:, None] - base @ two.transpose(0, 2, 1)
+        pulled = (weights[:, None] * residual) @ two
+        gradient = pulled.reshape(len(targets), -1) @ flat / sigma**2 - prior.linear
         products = two.transpose(0, 2, 1) @ two
         factors = np.stack([products[:, i, j] * (1 if i == j else 2) for i, j in PAIRS], 1) / sigma**2
-        hessian = np.tensordot(factors, blocks, 1) + prior.quadratic
+        hessian = (factors @ blocks.reshape(6, -1)).reshape(-1, *blocks.shape[1:]) + prior.quadratic
         low, high = (np.broadcast_to(x, gradient.shape) for x in bounds)
         box_descent(hessian, gradient, low, high, coefficients)
     return pose, coefficients
