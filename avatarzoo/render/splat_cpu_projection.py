@@ -14,7 +14,8 @@ import numpy as np
 from avatarzoo.render.simd import kernel
 from avatarzoo.render.splat_cpu_kernels import TILE
 
-NEAR, LOW_PASS, CLAMP, INRIA_TILE = 0.2, 0.3, 1.3, 16
+NEAR = np.float32(0.2)  # compared in float32, as Inria does
+LOW_PASS, CLAMP, INRIA_TILE = 0.3, 1.3, 16
 CAMERA = 18  # rotation (9, row-major), translation, fx, fy, cx, cy, width, height
 
 
@@ -93,7 +94,7 @@ def project(first, last, camera, means, quaternions, scales, opacities, colors, 
         boxes[n, 0] = boxes[n, 1] = boxes[n, 2] = boxes[n, 3] = 0
         o = float(opacities[n])
         x, y, z = _rotate(camera, float(means[n, 0]), float(means[n, 1]), float(means[n, 2]))
-        if not (z > NEAR and o * 255 >= 1):
+        if not (np.float32(z) > NEAR and o * 255 >= 1):
             continue
         w, i, j, k, _ = _unit(quaternions[n])
         j00, j02, j11, j12, _, _ = _jacobian(camera, x, y, z)

@@ -40,7 +40,7 @@ def _render_one(
     g = Gaussians(*(x[_sound(gaussians)] for x in gaussians))
     pose, k = pose.to(g.means), k.to(g.means)
     seen = g.means @ pose[:3, :3].T + pose[:3, 3]
-    front = seen[:, 2] > NEAR
+    front = seen[:, 2].float() > NEAR
     g, seen = Gaussians(*(x[front] for x in g)), seen[front]
     order = torch.sort(seen[:, 2].detach().float(), stable=True).indices  # Inria's keys are float32
     g, seen = Gaussians(*(x[order] for x in g)), seen[order]
@@ -71,7 +71,7 @@ def _render_one(
 
 def _sound(gaussians: Gaussians) -> Tensor:
     """``(N,)`` whether all numbers of a Gaussian are finite; others are skipped."""
-    flat = torch.cat([x.reshape(len(x), -1) for x in gaussians], -1)
+    flat = torch.cat([x.reshape(len(x), x.shape[1:].numel()) for x in gaussians], -1)
     return torch.isfinite(flat).all(-1)
 
 
