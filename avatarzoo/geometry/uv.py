@@ -75,7 +75,7 @@ class UVAtlas(NamedTuple):
             columns.flatten(),
             values.flatten(),
             (len(self.pixels), vertex_count),
-            check_invariants=False,
+            check_invariants=True,
         )
 
 
