@@ -91,7 +91,7 @@ ASSETS: dict[str, Asset] = {
             url="https://github.com/ICT-VGL/ICT-FaceKit/archive/da5f95a607f5.zip",
             sha256="5f566f7f76e8aa4be506e1af7c2d711759b33ccf16dad075a0f7605c883785af",
             members=ICT_MEMBERS,
-            members_sha256="fa18d41a84ccef64ca761afd7443cb39fa68058d8d83f63bd3106a5309fb8f56",
+            members_sha256="364ab7f5b46ada71dd605231d8019624a74ee9ef7d1b9d3ceb4f210b419f9af4",
         ),
         Asset("flame2020", "generic_model.pkl", "FLAME 2020 head model", "FLAME licence, non-commercial research",
               obtain=f"{_FLAME} and download FLAME 2020"),
@@ -281,7 +281,7 @@ def file_hash(path: Path, members: tuple[str, ...] = ()) -> str:
     """
     path = Path(path).resolve()
     stat = path.stat()
-    key = ":".join([*members, str(path), str(stat.st_size), str(stat.st_mtime_ns)])
+    key = ":".join([*(("values", *members) if members else ()), str(path), str(stat.st_size), str(stat.st_mtime_ns)])
     store = cache_folder() / "hashes.json"
     try:
         known = json.loads(store.read_text())
@@ -296,15 +296,16 @@ def file_hash(path: Path, members: tuple[str, ...] = ()) -> str:
 
 
 def members_hash(path: Path, members: tuple[str, ...]) -> str:
-    """sha256 over names and uncompressed bytes of an .npz's arrays: independent of compression and time stamps."""
+    """sha256 over names, types, shapes and values of an .npz's arrays: independent of how they were written."""
+    import numpy as np
+
     digest = hashlib.sha256()
-    with zipfile.ZipFile(path) as archive:
-        present = set(archive.namelist())
-        for name in (f"{member}.npy" for member in members):
-            digest.update(name.encode() + b"\0")
-            if name in present:
-                with archive.open(name) as member:
-                    _feed(digest, member)
+    with np.load(path, allow_pickle=False) as file:
+        for name in members:
+            array = np.ascontiguousarray(file[name]) if name in file.files else np.zeros(0)
+            array = array + array.dtype.type(0) if array.dtype.kind == "f" else array  # -0.0 becomes 0.0
+            digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
+            digest.update(array.tobytes())
     return digest.hexdigest()
 
 
