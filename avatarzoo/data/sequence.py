@@ -213,6 +213,9 @@ class SequenceWriter:
             raise OutputError(
                 f"{self.path} already exists and is not empty; choose another folder or delete it first."
             )
+        self._prepare()
+
+    def _prepare(self) -> None:
         try:
             for kind in (FRAMES, MASKS, PARSING):
                 (self.partial / kind).mkdir(parents=True, exist_ok=True)
@@ -226,7 +229,7 @@ class SequenceWriter:
     def clear(self) -> None:
         """Throw away what an earlier, different run left unfinished."""
         shutil.rmtree(self.partial, ignore_errors=True)
-        SequenceWriter.__init__(self, self.path)
+        self._prepare()
 
     def read(self, kind: str, index: int) -> np.ndarray:
         """A finished picture: RGB for frames, else grey.

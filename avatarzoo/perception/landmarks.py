@@ -6,13 +6,11 @@ picture size), z in the same pixel scale, smaller is nearer. "Left" and "right" 
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import os
 import sys
 import threading
 import warnings
-from collections.abc import Iterator
 from types import ModuleType
 from typing import Any, Literal
 
@@ -35,8 +33,6 @@ NOSE = (168, 351, 429, 358, 279, 294, 327, 326, 2, 97, 98, 64, 49, 129, 209, 122
 TOP, CHIN = 10, 152
 """The two points whose distance is the height of the face."""
 
-_quiet = threading.RLock()
-
 
 def import_mediapipe() -> ModuleType:
     """MediaPipe, imported when first needed and without its warnings."""
@@ -49,25 +45,58 @@ def import_mediapipe() -> ModuleType:
     return mediapipe
 
 
-@contextlib.contextmanager
-def quiet_stderr() -> Iterator[None]:
-    """Silence what C++ libraries write to file descriptor 2."""
-    with _quiet:
-        sys.stderr.flush()
-        try:
-            kept = os.dup(2)
-        except OSError:  # no stderr at all
-            yield
-            return
-        sink = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(sink, 2)
-        try:
-            yield
-        finally:
-            sys.stderr.flush()
-            os.dup2(kept, 2)
-            os.close(kept)
+class QuietStderr:
+    """Silence what C++ libraries write to file descriptor 2, from whichever thread, while Python's own stderr stays heard.
+
+    May be entered several times, also from several threads; the last one out restores everything.
+    """
+
+    def __init__(self) -> None:
+        self.lock, self.depth = threading.Lock(), 0
+
+    def __enter__(self) -> None:
+        with self.lock:
+            self.depth += 1
+            if self.depth > 1:
+                return
+            self.python = sys.stderr
+            self.python.flush()
+            try:
+                self.kept = os.dup(2)
+            except OSError:  # the process has no stderr
+                self.kept = -1
+                return
+            if has_descriptor_2(self.python):
+                sys.stderr = os.fdopen(os.dup(self.kept), "w", buffering=1)
+            sink = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(sink, 2)
             os.close(sink)
+
+    def __exit__(self, *_: object) -> None:
+        with self.lock:
+            self.depth -= 1
+            if self.depth or self.kept < 0:
+                return
+            os.dup2(self.kept, 2)
+            os.close(self.kept)
+            if sys.stderr is not self.python:
+                sys.stderr.flush()
+                sys.stderr = self.python
+
+
+def has_descriptor_2(stream: Any) -> bool:
+    try:
+        return stream.fileno() == 2
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+_quiet = QuietStderr()
+
+
+def quiet_stderr() -> QuietStderr:
+    """The process's one :class:`QuietStderr`, for ``with``."""
+    return _quiet
 
 
 class FaceLandmarker:

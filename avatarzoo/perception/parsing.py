@@ -1,9 +1,9 @@
 """Which pixels belong to the head: label maps and the head mask, steady over a clip.
 
-A label decided frame by frame flickers, and a flickering mask ruins an avatar. So the matte gives the outline, the landmarks
-cut head from neck (along the lower face oval, and just below the ears outside it), and the skin / clothes / hair network only
-*votes*: on some frames of the clip, in a frame aligned with the face. What it calls hair most of the time moves with
-the head and stays, also below the ears; collars, shoulders and passing errors do not get a majority.
+A label decided frame by frame flickers, and a flickering mask ruins an avatar. So the matte gives the outline, the
+landmarks cut head from neck (along the lower face oval, and just below the ears outside it), and the skin / clothes /
+hair network only *votes*: on some frames of the clip, in a frame aligned with the face. What it calls hair most of the
+time moves with the head and stays, also below the ears; collars, shoulders and passing errors do not get a majority.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ the first missing chunk with the very same numbers.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,7 +21,13 @@ from tqdm import tqdm
 from avatarzoo.data.files import atomic_path
 from avatarzoo.data.video import FrameReader
 from avatarzoo.errors import NoFaceError
-from avatarzoo.perception.landmarks import N_LANDMARKS, FaceDetector, FaceLandmarker, face_height
+from avatarzoo.perception.landmarks import (
+    N_LANDMARKS,
+    FaceDetector,
+    FaceLandmarker,
+    face_height,
+    quiet_stderr,
+)
 
 Person = Literal["only", "largest"]
 CHUNK, WARM_UP = 120, 8
@@ -64,8 +71,12 @@ def detect_clip(
     done = {int(path.stem) for path in folder.glob("[0-9]*.npz")}
     networks = Networks(person)
     pending: dict[int, Future] = {}
-    bar = tqdm(total=total, desc="landmarks", unit="frame", disable=not progress)
-    with ThreadPoolExecutor(WORKERS) as pool, FrameReader(video) as reader, bar, networks:
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(quiet_stderr())
+        reader = stack.enter_context(FrameReader(video))
+        bar = stack.enter_context(tqdm(total=total, desc="landmarks", unit="frame", disable=not progress))
+        stack.enter_context(networks)
+        pool = stack.enter_context(ThreadPoolExecutor(WORKERS))
         count = 0
         for number, start, pictures, scale in chunks(reader):
             new = len(pictures) - start

@@ -11,7 +11,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from threading import local
@@ -28,7 +28,7 @@ from avatarzoo.errors import BadVideoError, OutputError
 from avatarzoo.geometry.crop import Crop, square_crop
 from avatarzoo.heads import HeadModel, load_head
 from avatarzoo.perception import parsing
-from avatarzoo.perception.landmarks import face_height
+from avatarzoo.perception.landmarks import face_height, quiet_stderr
 from avatarzoo.perception.matting import SelfieMatting
 from avatarzoo.trackers.analytic import fit_sequence
 from avatarzoo.trackers.detection import Detections, Person, check_faces, detect_clip
@@ -132,24 +132,26 @@ def track_video(
 
 
 def cached_track(
-    video: str | Path, cache: str | Path, head: str = "ict", head_file: str | None = None, **options: Any
+    video: str | Path,
+    cache: str | Path,
+    head: str = "ict",
+    head_file: str | None = None,
+    size: int = 512,
+    person: Person = "only",
+    matting: bool = True,
+    fov: float = 20.0,
+    **notes: Any,
 ) -> TrackedSequence:
     """:func:`track_video` into a folder of ``cache`` named by the content of the video and the settings.
 
     The same video with the same settings, wherever it lies, is tracked once.
     """
-    model = load_head(head, head_file)
-    size, person = options.get("size", 512), options.get("person", "only")
+    video = Path(video)
     probe(video)
-    job = Job(
-        file_sha256(Path(video)),
-        model.signature,
-        size,
-        person,
-        options.get("matting", True),
-        options.get("fov", 20.0),
-    )
-    return track_video(video, Path(cache) / f"{Path(video).stem[:40]}-{job.key}", model, **options)
+    model = load_head(head, head_file)
+    settings = (size, person, matting, fov)
+    job = Job(file_sha256(video), model.signature, *settings)
+    return track_video(video, Path(cache) / job.key, model, None, *settings, **notes)
 
 
 def file_sha256(path: Path) -> str:
@@ -210,8 +212,8 @@ class Clock:
 def head_crop(landmarks: np.ndarray, picture: tuple[int, int], size: int) -> Crop:
     """One fixed square round the head in every frame, so that the camera stands still.
 
-    The box that all frames ask for (:data:`CROP_REACH`) is cut to the picture before it becomes a square, and the square is moved
-    inside the picture, so that no pixel is spent on what was not filmed.
+    The box that all frames ask for (:data:`CROP_REACH`) is cut to the picture before it becomes a square, and the
+    square is moved inside the picture, so that no pixel is spent on what was not filmed.
 
     Args:
         landmarks: ``(T, 478, 2)`` source pixels, NaN rows allowed; picture: source height and width.
@@ -229,6 +231,10 @@ def head_crop(landmarks: np.ndarray, picture: tuple[int, int], size: int) -> Cro
     return square_crop(torch.from_numpy(corner + side / 2)[None].float(), torch.tensor([side]).float(), size)
 
 
+def progress_bar(name: str, count: int, missing: int, progress: bool) -> tqdm:
+    return tqdm(total=count, initial=count - missing, desc=name, unit="frame", disable=not progress)
+
+
 def batches(items: list[int], work: Callable[[int], None], bar: tqdm) -> None:
     """``work`` on every item on a few threads; the first error stops the rest."""
     with ThreadPoolExecutor(WORKERS) as pool:
@@ -243,14 +249,9 @@ def write_crops(writer: SequenceWriter, video: Path, crop: Crop, count: int, pro
     if not missing:
         return
     wanted = set(missing)
-    with (
-        tqdm(
-            total=count, initial=count - len(missing), desc="crops", unit="frame", disable=not progress
-        ) as bar,
-        ThreadPoolExecutor(WORKERS) as pool,
-        read_frames(video, missing[0]) as reader,
-    ):
-        pending = []
+    bar = progress_bar("crops", count, len(missing), progress)
+    with bar, ThreadPoolExecutor(WORKERS) as pool, read_frames(video, missing[0]) as reader:
+        pending: list[Future] = []
         for index, picture in enumerate(reader, missing[0]):
             if index not in wanted:
                 continue
@@ -270,7 +271,7 @@ def write_masks(writer: SequenceWriter, landmarks: np.ndarray, inside: np.ndarra
     """Write the masks and label maps that are missing; returns how they were made.
 
     Args:
-        landmarks: ``(T, 478, 2)`` crop pixels; inside: ``(size, size)`` uint8, 255 where the crop lies inside the picture.
+        landmarks: ``(T, 478, 2)`` crop pixels; inside: ``(size, size)`` uint8, 255 where the crop lies in the picture.
     """
     count = len(landmarks)
     seen = np.flatnonzero(np.isfinite(landmarks[:, 0, 0]))
@@ -294,9 +295,7 @@ def write_masks(writer: SequenceWriter, landmarks: np.ndarray, inside: np.ndarra
         writer.write(MASKS, index, mask)
 
     missing = sorted({*writer.missing(MASKS, count), *writer.missing(PARSING, count)})
-    with tqdm(
-        total=count, initial=count - len(missing), desc="masks", unit="frame", disable=not progress
-    ) as bar:
+    with quiet_stderr(), progress_bar("masks", count, len(missing), progress) as bar:
         try:
             batches(missing, work, bar)
         finally:
