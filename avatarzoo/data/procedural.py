@@ -14,6 +14,7 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from avatarzoo.data.procedural_motion import random_motion
+from avatarzoo.data.procedural_shading import shade_pixels
 from avatarzoo.data.procedural_texture import hair_cover, paint, random_look
 from avatarzoo.geometry.camera import Camera, look_at_face, project
 from avatarzoo.geometry.mesh import vertex_normals
@@ -23,11 +24,13 @@ from avatarzoo.heads.base import HeadParams
 from avatarzoo.heads.procedural import ProceduralHead
 from avatarzoo.heads.procedural_parts import head_mesh
 from avatarzoo.heads.procedural_surface import Array
-from avatarzoo.render.mesh import coverage, interpolate, rasterize_mesh, texture_lookup
+from avatarzoo.render.mesh import rasterize_mesh
 
 CHUNK = 8
 """Frames drawn at a time."""
 SUPERSAMPLING = 2
+GAMMA = 1 / 1.15
+"""Exponent of the tone curve."""
 _COAT = np.array([  # widths to the side and to front and back, height and depth of its middle, share of the body's stillness
     [0.062, 0.056, -0.141, -0.022, 0.10], [0.076, 0.064, -0.146, -0.023, 0.35], [0.105, 0.072, -0.154, -0.025, 0.65],
     [0.150, 0.080, -0.166, -0.027, 0.90], [0.190, 0.086, -0.186, -0.028, 1.0], [0.205, 0.090, -0.300, -0.028, 1.0],
@@ -76,15 +79,17 @@ class ProceduralActor:
         self.camera = look_at_face(1.0, 20.0, size)
         self.light = _random_light(rng)
         albedo = paint(self.head, self.look, rng, size=512 if size <= 320 else 1024)
-        self.texture, self.coat = _with_cloth(albedo, self.look.cloth, rng), _coat() if shoulders else None
-        self.background = _background(rng, size, background)
+        texture = _with_cloth(albedo, self.look.cloth, rng)
+        self.texture = texture[0].permute(1, 2, 0).contiguous().numpy()
+        self.coat = _coat() if shoulders else None
+        self.background = _background(rng, background)
         mesh = head_mesh()
         cover = hair_cover(mesh.vertices, mesh.info["angle"], self.look.hair_shift, 0.022)
         cover = np.where((mesh.part == 0) & (mesh.info["ear"] == 0), cover, 0.0)
-        wave = 1 + 0.15 * np.sin(mesh.vertices @ rng.normal(size=3) * 160 + rng.uniform(0, 6))
+        wave = 1 + 0.12 * np.sin(mesh.vertices @ rng.normal(size=3) * 60 + rng.uniform(0, 6))
         self.hair = torch.from_numpy(cover * wave * self.look.hair_thickness).float()
         head_faces, head_uv = self.head.faces, self.head.uv_faces
-        scale = self.head.uv.new_tensor([albedo.shape[-1] / self.texture.shape[-1], 1.0])
+        scale = self.head.uv.new_tensor([albedo.shape[-1] / texture.shape[-1], 1.0])
         self._faces, self._uv, self._uv_faces = head_faces, self.head.uv * scale, head_uv
         if self.coat is not None:
             self._faces = torch.cat([head_faces, self.coat.faces + len(self.head.v_template)])
@@ -103,17 +108,18 @@ class ProceduralActor:
         vertices = self._geometry(params)
         fine = camera.resized(camera.size[0] * SUPERSAMPLING, camera.size[1] * SUPERSAMPLING)
         fragments = rasterize_mesh(vertices, self._faces, fine)
-        normals = interpolate(fragments, self._faces, vertex_normals(vertices, self._faces))
-        lit = irradiance(F.normalize(normals, dim=1).flatten(2).transpose(1, 2), self.light).clamp_min(0.05)
-        albedo = texture_lookup(self.texture, interpolate(fragments, self._faces, self._uv[None], self._uv_faces))
-        head = (fragments.covered & (fragments.face_id < len(self.head.faces)))[:, None].float()
-        mask = coverage(fragments)
-        rgb = (albedo * lit.transpose(1, 2).unflatten(2, fine.size)).clamp(0, 1) ** (1 / 1.15) * mask
-        rgb, mask, head = (F.avg_pool2d(x, SUPERSAMPLING) for x in (rgb, mask, head))
-        background = self.background
-        if camera.size != background.shape[-2:]:
-            background = F.interpolate(background, camera.size, mode="bilinear", align_corners=False)
-        return rgb + background * (1 - mask), mask, head
+        light = irradiance(vertex_normals(vertices, self._faces), self.light).clamp_min(0.05)
+        drawn = shade_pixels(
+            fragments.face_id.numpy(), fragments.barycentrics.numpy(), self._faces.numpy(), self._uv_faces.numpy(),
+            self._uv.numpy(), light.numpy(), self.texture, self._background(camera.size), len(self.head.faces), GAMMA,
+        )  # fmt: skip
+        drawn = torch.from_numpy(drawn).permute(0, 3, 1, 2)
+        return drawn[:, :3], drawn[:, 3:4], drawn[:, 4:]
+
+    def _background(self, size: tuple[int, int]) -> np.ndarray:
+        """``(H, W, 3)``."""
+        picture = F.interpolate(self.background, size, mode="bicubic", align_corners=False).clamp(0, 1)
+        return picture[0].permute(1, 2, 0).contiguous().numpy()
 
     def landmarks(self, params: HeadParams, camera: Camera | None = None) -> Float[Tensor, "b 478 2"]:
         """Where the 478 MediaPipe points of the head are seen, in pixels."""
@@ -209,13 +215,13 @@ def _random_light(rng: np.random.Generator) -> Float[Tensor, "1 9 3"]:
     return torch.from_numpy(total).float()[None]
 
 
-def _background(rng: np.random.Generator, size: int, kind: str | float) -> Float[Tensor, "1 3 h w"]:
+def _background(rng: np.random.Generator, kind: str | float) -> Float[Tensor, "1 3 64 64"]:
     """A blurred random picture, or one grey."""
     if kind != "noise":
-        return torch.full((1, 3, size, size), float(kind))
-    picture = gaussian_filter(rng.normal(size=(3, 64, 64)), (0, 7, 7), mode="wrap")
-    picture = 0.5 + 0.16 * picture / picture.std() + 0.15 * rng.normal(size=(3, 1, 1))
-    return F.interpolate(torch.from_numpy(picture).float()[None], (size, size), mode="bicubic").clamp(0, 1)
+        return torch.full((1, 3, 64, 64), float(kind))
+    grey, color = (gaussian_filter(rng.normal(size=(c, 64, 64)), (0, 6, 6), mode="wrap") for c in (1, 3))
+    picture = rng.uniform(0.35, 0.65) + 0.13 * grey / grey.std() + 0.04 * color / color.std() + 0.05 * rng.normal(size=(3, 1, 1))
+    return torch.from_numpy(picture).float()[None].clamp(0, 1)
 
 
 def _bytes(x: Tensor) -> np.ndarray:

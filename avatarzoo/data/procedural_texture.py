@@ -168,7 +168,7 @@ def _skin(t: _Texels, look: Look, noise: Array, rng: np.random.Generator) -> Arr
         look.hair_thickness > 0
     )
     strands = look.hair * (1 + 0.22 * noise[4] + 0.08 * noise[0])[:, None]
-    return _blend(color, strands, np.where(t.info["ear"] > 0, 0, cover))
+    return _blend(color, strands, np.where(t.info["ear"] > 0.9, 0, cover))
 
 
 def _lips(color: Array, t: _Texels, look: Look, noise: Array) -> Array:
@@ -185,7 +185,7 @@ def _lids(color: Array, t: _Texels) -> Array:
     color = _blend(color, np.array([0.10, 0.07, 0.06]), lash * np.where(upper, 0.92, 0.45))
     fold = np.exp(-0.5 * ((lid - 0.60) / 0.05) ** 2) * upper * np.clip(np.sin(t.info["theta"]), 0, 1)
     color = _blend(color, color * [0.5, 0.4, 0.37], 0.65 * fold)
-    return _blend(color, np.array([0.62, 0.36, 0.33]), (t.info["socket"] > 0.05) * 1.0)
+    return _blend(color, np.array([0.66, 0.42, 0.38]), (t.info["socket"] > 0.05) * 1.0)
 
 
 def _brows(color: Array, q: Array, front: Array, look: Look, noise: Array) -> Array:

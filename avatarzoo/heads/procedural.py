@@ -98,7 +98,9 @@ def _modes() -> Modes:
     moves = np.stack([np.zeros_like(neck), neck, jaw, identity[left_ball], identity[right_ball]])
     rig = Rig(_tensor(joints), _tensor(moves), None, _tensor(skinning(mesh)), None)
     lids = [(mesh.info["lid"] > 0.55) | (mesh.info["socket"] == 1)] * 2
-    index = [np.flatnonzero(m & (mesh.part == 0) & (s * mesh.vertices[:, 0] > 0)) for m, s in zip(lids, (1, -1))]
+    index = [
+        np.flatnonzero(m & (mesh.part == 0) & (s * mesh.vertices[:, 0] > 0)) for m, s in zip(lids, (1, -1))
+    ]
     at_rest = [np.linalg.norm(mesh.vertices[i] - c, axis=1) for i, c in zip(index, (EYE, right))]
     radius = [np.minimum(r, EYE_RADIUS + LID_CLEARANCE) for r in at_rest]
     return Modes(
@@ -112,7 +114,10 @@ def skinning(mesh: HeadMesh) -> np.ndarray:
     neck = np.where(mesh.part == 0, smoothstep(mesh.info["level"], 0.0, LEVELS[3]), 1.0)
     jaw = jaw_weight(mesh)
     ball = mesh.part == mesh.parts.index("eyeball")
-    left, right = (ball & (mesh.vertices[:, 0] > 0)).astype(float), (ball & (mesh.vertices[:, 0] < 0)).astype(float)
+    left, right = (
+        (ball & (mesh.vertices[:, 0] > 0)).astype(float),
+        (ball & (mesh.vertices[:, 0] < 0)).astype(float),
+    )
     eyes = left + right
     return np.stack([1 - neck, neck * (1 - jaw) * (1 - eyes), neck * jaw, left, right], -1)
 

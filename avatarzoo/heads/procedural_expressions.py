@@ -10,7 +10,15 @@ import numpy as np
 
 from avatarzoo.heads.procedural_mesh import LIP_OPENING, lid_closure, lid_depth, lid_rim, seam_bow
 from avatarzoo.heads.procedural_parts import HeadMesh
-from avatarzoo.heads.procedural_surface import EYE, LEVELS, MOUTH_HALF_WIDTH, MOUTH_Y, Array, gaussian, smoothstep
+from avatarzoo.heads.procedural_surface import (
+    EYE,
+    LEVELS,
+    MOUTH_HALF_WIDTH,
+    MOUTH_Y,
+    Array,
+    gaussian,
+    smoothstep,
+)
 
 JAW_JOINT = np.array([0.0, -0.0120, 0.0060])
 JAW_OPENING = np.radians(17.0)
@@ -78,12 +86,16 @@ def jaw_weight(mesh: HeadMesh) -> Array:
     beyond = np.maximum(x - A, 0)
     line = MOUTH_Y + seam_bow(np.minimum(x, A)) + 0.9 * beyond
     width = 0.92 * LIP_OPENING + 0.007 * smoothstep(x, 0.75 * A, 1.3 * A) + 0.5 * beyond
-    below = smoothstep(line - y, -1.0, 1.0) if np.isscalar(width) else smoothstep((line - y) / width, -1.0, 1.0)
+    below = (
+        smoothstep(line - y, -1.0, 1.0) if np.isscalar(width) else smoothstep((line - y) / width, -1.0, 1.0)
+    )
     z, level = mesh.vertices[:, 2], mesh.info["level"]
     weight = below * smoothstep(z, -0.012, 0.040) * smoothstep(level, LEVELS[1], LEVELS[4])
     name = np.array(mesh.parts)[mesh.part]
     weight = np.where(name == "mouth", below * smoothstep(z, 0.030, 0.060), weight)
-    return np.where(name == "teeth_lower", 1.0, np.where((name == "teeth_upper") | (name == "eyeball"), 0.0, weight))
+    return np.where(
+        name == "teeth_lower", 1.0, np.where((name == "teeth_upper") | (name == "eyeball"), 0.0, weight)
+    )
 
 
 def expression_basis(mesh: HeadMesh) -> Array:
@@ -140,7 +152,10 @@ def lid_motion(mesh: HeadMesh, upper: float, lower: float, side: float) -> Array
     rim = lid_rim(theta)
     share = np.where(np.sin(theta) > 0, upper, lower) * (np.abs(np.sin(theta)) > 1e-6)
     fade = np.where(behind > 0, np.interp(behind, [0, 1, 2, 3], [1, 0.8, 0.3, 0.0]), (1 - step) ** 1.35)
-    move = np.stack([side * np.abs(np.sin(theta)), share * (lid_closure(rim[:, 0]) - rim[:, 1])], -1) * fade[:, None]
+    move = (
+        np.stack([side * np.abs(np.sin(theta)), share * (lid_closure(rim[:, 0]) - rim[:, 1])], -1)
+        * fade[:, None]
+    )
     xy = mesh.vertices[here, :2] - EYE[:2]
     thick = 0.0005 + 0.0009 * smoothstep(step, 0.0, 0.06)
     deeper = (lid_depth(xy + move, thick) - lid_depth(xy, thick)) * (1 - smoothstep(step, 0.10, 1.0))
@@ -162,8 +177,8 @@ def _jaw_shapes(mesh: HeadMesh, jaw: Array) -> dict[str, Array]:
     shapes["jawLeft"] = jaw[:, None] * np.array([0.0075, 0, 0])
     shapes["jawRight"] = -shapes["jawLeft"]
     sway = gaussian(mesh.frontal, (0.0, MOUTH_Y), 0.026, 0.020) * _moves(mesh)
-    shapes["mouthLeft"] = sway[:, None] * np.array([0.0085, 0, 0]) + gaussian(mesh.frontal, (A, MOUTH_Y), 0.012, 0.012)[
-        :, None
-    ] * _moves(mesh)[:, None] * np.array([0.0, 0.0015, -0.0025])
+    shapes["mouthLeft"] = sway[:, None] * np.array([0.0085, 0, 0]) + gaussian(
+        mesh.frontal, (A, MOUTH_Y), 0.012, 0.012
+    )[:, None] * _moves(mesh)[:, None] * np.array([0.0, 0.0015, -0.0025])
     shapes["mouthRight"] = shapes["mouthLeft"][mesh.mirror] * [-1, 1, 1]
     return shapes

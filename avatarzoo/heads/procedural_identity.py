@@ -53,13 +53,17 @@ _LOCAL: dict[str, list[tuple]] = {
 
 def identity_basis(mesh: HeadMesh) -> Array:
     """``(V, 3, 100)``: global proportions, local features, lips and ears, then smooth fields."""
-    named = [_rigid(mesh, field) for field in _global_fields() + [_gaussian_field(v) for v in _LOCAL.values()]]
+    named = [
+        _rigid(mesh, field) for field in _global_fields() + [_gaussian_field(v) for v in _LOCAL.values()]
+    ]
     named = np.stack(named + _lips_and_ears(mesh), -1)
     smooth = np.stack([_rigid(mesh, f) for f in _smooth_fields(N_IDENTITY - named.shape[-1])], -1)
     flat, rest = named.reshape(-1, named.shape[-1]), smooth.reshape(-1, smooth.shape[-1])
     q, _ = np.linalg.qr(np.concatenate([flat, rest], 1))
     rest = q[:, flat.shape[1] :]
-    rest *= np.linspace(0.16e-3, 0.05e-3, rest.shape[1]) * np.sqrt(len(rest) / 3)  # RMS from 0.16 to 0.05 mm a vertex
+    rest *= np.linspace(0.16e-3, 0.05e-3, rest.shape[1]) * np.sqrt(
+        len(rest) / 3
+    )  # RMS from 0.16 to 0.05 mm a vertex
     return np.concatenate([flat, rest], 1).reshape(*named.shape[:2], N_IDENTITY)
 
 
@@ -136,7 +140,10 @@ def _rigid(mesh: HeadMesh, field) -> Array:
 def _lips_and_ears(mesh: HeadMesh) -> list[Array]:
     """Fullness of the upper and the lower lip (the seam stays), size and stand of the ears."""
     lip, phi = np.where(mesh.part == 0, mesh.info["lip"], 0.0), mesh.info["phi"]
-    red = np.interp(lip, [0.0, 1.0, 1.5, 2.0], [0.0, 1.0, 0.6, 0.0])[:, None] * np.abs(np.sin(phi))[:, None] ** 0.7
+    red = (
+        np.interp(lip, [0.0, 1.0, 1.5, 2.0], [0.0, 1.0, 0.6, 0.0])[:, None]
+        * np.abs(np.sin(phi))[:, None] ** 0.7
+    )
     fields = [red * (phi > 0)[:, None] * [0, 1.4e-3, 0.9e-3], red * (phi < 0)[:, None] * [0, -1.4e-3, 0.9e-3]]
     v, ear = mesh.vertices, mesh.info["ear"][:, None]
     side = np.sign(v[:, :1])
@@ -144,5 +151,3 @@ def _lips_and_ears(mesh: HeadMesh) -> list[Array]:
     fields.append(stand * side * np.array([[2.5e-3, 0, 0]]))
     fields.append(stand * (v - [0, -0.004, -0.010]) * [0.0, 0.10, 0.10])
     return fields
-
-

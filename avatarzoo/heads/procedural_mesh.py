@@ -13,7 +13,14 @@ import numpy as np
 from scipy.spatial import Delaunay, cKDTree
 
 from avatarzoo.heads.procedural_surface import (
-    EYE, EYE_RADIUS, LEVELS, MOUTH_HALF_WIDTH, MOUTH_Y, Array, Skin, smoothstep,
+    EYE,
+    EYE_RADIUS,
+    LEVELS,
+    MOUTH_HALF_WIDTH,
+    MOUTH_Y,
+    Array,
+    Skin,
+    smoothstep,
 )  # fmt: skip
 
 N_LID, N_LIP, N_EAR = 32, 25, 24
@@ -177,10 +184,13 @@ def _eye(skin: Skin):
         lids.append(lid_point(xy, np.full(N_LID, step), on_skin))
         fronts.append(xy + EYE[:2])
         steps.append(np.full(N_LID, step))
+    corner = np.cos(theta)[:, None] ** 8  # at the corners a membrane runs from the rim onto the ball
     socket, hidden = [], []
-    for k, (sx, sy, back) in enumerate([(1.18, 2.0, -0.0125), (1.12, 1.60, -0.0040), (1.04, 1.22, np.nan)]):
-        xy = rim * np.array([sx, sy])
+    for k, (scale, at_corner, back) in enumerate([([1.18, 2.0], 0.80, -0.0125), ([1.12, 1.6], 0.80, -0.0040), ([1.04, 1.22], 0.86, np.nan)]):
+        xy = rim * (np.array(scale) * (1 - corner) + at_corner * corner)
         z = lid_depth(xy, 0.0004) if np.isnan(back) else np.full(N_LID, back)
+        on_ball = np.sqrt(np.maximum(EYE_RADIUS**2 - (xy**2).sum(1), 0)) - 0.0003
+        z = (1 - corner[:, 0]) * z + corner[:, 0] * (on_ball if np.isnan(back) else z)
         socket.append(np.concatenate([xy, z[:, None]], 1) + EYE)
         hidden.append(rim * (0.35 + 0.22 * k) + EYE[:2])
     centre = np.array([[0.0, 0.0, -0.0145]]) + EYE
@@ -206,7 +216,10 @@ def _lips(skin: Skin):
     angle, level = skin.locate(frontal)
     angle[frontal[:, 0] == 0] = 0.0
     points = lip_points(skin, phis, step, around)
-    info = {"lip": 1 + (1 - step) - around, "phi": phis}  # 2 on the rim, 1 on the border of the red, 0 outside
+    info = {
+        "lip": 1 + (1 - step) - around,
+        "phi": phis,
+    }  # 2 on the rim, 1 on the border of the red, 0 outside
     return angle, level, points, frontal, info, quads(len(step) // N_LIP, N_LIP, closed=False)
 
 
@@ -223,10 +236,13 @@ def _ear(skin: Skin):
     back = np.array([np.sin(flare), 0, -np.cos(flare)])
     front = np.array([np.cos(flare), 0, np.sin(flare)])
     up = np.array([0.06, np.cos(lean), -np.sin(lean)])
-    outline = np.stack([0.0105 + 0.0165 * np.cos(psi) * (1 + 0.28 * np.sin(psi)), 0.0310 * np.sin(psi)], -1)
+    outline = np.stack([0.0095 + 0.0155 * np.cos(psi) * (1 + 0.16 * np.sin(psi)), 0.0290 * np.sin(psi)], -1)
     middle = np.array([0.0070, 0.0])
     origin = origin - np.array([0.0022, 0.0, 0.0])
-    loops = [on_skin, 0.45 * on_skin + 0.55 * (origin + (outline * [0.6, 0.85]) @ np.stack([back, up]) - 0.002 * front)]
+    loops = [
+        on_skin,
+        0.45 * on_skin + 0.55 * (origin + (outline * [0.6, 0.85]) @ np.stack([back, up]) - 0.002 * front),
+    ]
     for size, depth in ((0.97, -0.0005), (1.0, 0.0025), (0.84, 0.0005), (0.66, 0.0012), (0.40, -0.0040)):
         flat = middle + (outline - middle) * size
         loops.append(origin + flat @ np.stack([back, up]) + depth * front)

@@ -11,7 +11,6 @@ from avatarzoo.heads.procedural_mesh import LIP_OPENING, N_LIP, Part, build_skin
 from avatarzoo.heads.procedural_surface import (
     EYE,
     EYE_RADIUS,
-    MOUTH_HALF_WIDTH,
     MOUTH_Y,
     Array,
     Skin,
@@ -58,7 +57,13 @@ def head_mesh() -> HeadMesh:
     """The neutral mean head; built once a process."""
     skin = Skin()
     half = build_skin(skin)
-    parts = [half, build_cavity(half), build_teeth(half, upper=True), build_teeth(half, upper=False), build_eyeball()]
+    parts = [
+        half,
+        build_cavity(half),
+        build_teeth(half, upper=True),
+        build_teeth(half, upper=False),
+        build_eyeball(),
+    ]
     return _mirror(parts)
 
 
@@ -83,7 +88,16 @@ def build_eyeball() -> Part:
     uv_faces = np.concatenate([fan(1 + np.arange(N_EYEBALL), 0), grid, back])
     faces[-N_EYEBALL:] = np.stack([np.roll(rim, -1), rim, np.full(N_EYEBALL, last)], -1)
     points = EYE + unit * (EYE_RADIUS + bulge)[:, None]
-    return Part("eyeball", points, uv, faces, uv_faces, np.tile(EYE[:2], (n, 1)), 0.5, {"polar": np.arccos(unit[:, 2])})
+    return Part(
+        "eyeball",
+        points,
+        uv,
+        faces,
+        uv_faces,
+        np.tile(EYE[:2], (n, 1)),
+        0.5,
+        {"polar": np.arccos(unit[:, 2])},
+    )
 
 
 def build_cavity(skin: Part) -> Part:
@@ -107,7 +121,14 @@ def build_cavity(skin: Part) -> Part:
     uv[np.abs(np.cos(turn)) < 1e-9, 0] = CAVITY_UV[0]
     depth = np.append(np.repeat(np.arange(rows), N_LIP), rows).astype(float)
     return Part(
-        "mouth", np.concatenate(points), uv, faces, faces, np.concatenate(fronts), CAVITY_UV[0], {"depth": depth}
+        "mouth",
+        np.concatenate(points),
+        uv,
+        faces,
+        faces,
+        np.concatenate(fronts),
+        CAVITY_UV[0],
+        {"depth": depth},
     )
 
 
@@ -118,8 +139,12 @@ def build_teeth(skin: Part, upper: bool) -> Part:
     arch = np.stack([0.0245 * np.sin(alpha), front - 0.030 * (1 - np.cos(alpha))], -1)
     inward = -np.stack([np.sin(alpha) / 0.0245, np.cos(alpha) / 0.030], -1)
     inward /= np.linalg.norm(inward, axis=1, keepdims=True)
-    sign, edge, root = (1.0, MOUTH_Y - 0.0012, MOUTH_Y + 0.0095) if upper else (-1.0, MOUTH_Y - 0.0022, MOUTH_Y - 0.0125)
-    ring = np.array([[0.0012, root], [0.0, 0.6 * edge + 0.4 * root], [0.0006, edge], [0.0022, edge], [0.0045, root]])
+    sign, edge, root = (
+        (1.0, MOUTH_Y - 0.0012, MOUTH_Y + 0.0095) if upper else (-1.0, MOUTH_Y - 0.0022, MOUTH_Y - 0.0125)
+    )
+    ring = np.array(
+        [[0.0012, root], [0.0, 0.6 * edge + 0.4 * root], [0.0006, edge], [0.0022, edge], [0.0045, root]]
+    )
     rows = []
     for depth, y in ring:
         xz = arch + inward * depth
@@ -163,7 +188,9 @@ def _mirror(halves: list[Part]) -> HeadMesh:
         faces.append(np.concatenate([p.faces, other[p.faces][:, ::-1]]) + n_vertices)
         uv_middle = np.abs(p.uv[:, 0] - p.axis) < 1e-9
         uv_other = np.where(uv_middle, np.arange(len(p.uv)), len(p.uv) - 1 + np.cumsum(~uv_middle))
-        uv.append(np.concatenate([p.uv, np.stack([2 * p.axis - p.uv[~uv_middle, 0], p.uv[~uv_middle, 1]], -1)]))
+        uv.append(
+            np.concatenate([p.uv, np.stack([2 * p.axis - p.uv[~uv_middle, 0], p.uv[~uv_middle, 1]], -1)])
+        )
         uv_faces.append(np.concatenate([p.uv_faces, uv_other[p.uv_faces][:, ::-1]]) + n_uv)
         part.append(np.full(count + len(flip), index))
         face_part.append(np.full(2 * len(p.faces), index))

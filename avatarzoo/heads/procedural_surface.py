@@ -41,9 +41,9 @@ _SECTIONS = np.array([
     [0.1135, -0.0120, 0.1135, -0.0120, 0.0000, -0.012, 2.0, 2.0],    # crown
 ])
 
-_NOSE_Y = np.array([-0.0520, -0.0460, -0.0415, -0.0385, -0.0350, -0.0310, -0.0255, -0.0160, -0.0050, 0.0050, 0.0130, 0.0220, 0.0340])
-_NOSE_Z = np.array([0.0000, 0.0010, 0.0045, 0.0120, 0.0195, 0.0222, 0.0205, 0.0155, 0.0100, 0.0055, 0.0035, 0.0025, 0.0000])
-_NOSE_W = np.array([0.0120, 0.0110, 0.0085, 0.0080, 0.0085, 0.0090, 0.0085, 0.0075, 0.0068, 0.0068, 0.0075, 0.0090, 0.0120])
+_NOSE_Y = np.array([-0.0520, -0.0470, -0.0425, -0.0395, -0.0360, -0.0310, -0.0255, -0.0160, -0.0050, 0.0050, 0.0130, 0.0220, 0.0340])
+_NOSE_Z = np.array([0.0000, 0.0010, 0.0045, 0.0110, 0.0180, 0.0222, 0.0207, 0.0152, 0.0098, 0.0055, 0.0035, 0.0025, 0.0000])
+_NOSE_W = np.array([0.0110, 0.0095, 0.0068, 0.0064, 0.0070, 0.0078, 0.0078, 0.0070, 0.0064, 0.0064, 0.0072, 0.0090, 0.0120])
 
 # x, y, dx, dy, dz in millimetres of displacement, then the two standard deviations and the tilt (degrees)
 _BUMPS = np.array([
@@ -52,7 +52,8 @@ _BUMPS = np.array([
     [0.0150, 0.0100,  0.0,  0.0, -6.5, 0.0050, 0.0110, 0],    # corner between nose and eye
     [0.0290, 0.0300,  0.0,  0.0,  4.0, 0.0190, 0.0062, 4],    # brow ridge
     [0.0000, 0.0290,  0.0,  0.0,  1.2, 0.0100, 0.0080, 0],    # glabella
-    [0.0125, -0.0350, 2.0, -0.5,  6.5, 0.0052, 0.0058, 0],    # wing of the nose
+    [0.0128, -0.0362, 2.2, -0.8,  7.5, 0.0042, 0.0050, 0],    # wing of the nose
+    [0.0110, -0.0290, 0.0,  0.0,  2.0, 0.0060, 0.0060, 0],    # above the wing
     [0.0068, -0.0420, 0.0,  1.0, -2.0, 0.0030, 0.0024, 0],    # nostril
     [0.0420, -0.0200, 2.0,  0.0,  3.5, 0.0170, 0.0130, 20],   # cheek bone
     [0.0460, -0.0560, 0.0,  0.0, -1.5, 0.0110, 0.0180, 0],    # hollow of the cheek
@@ -66,8 +67,16 @@ _BUMPS = np.array([
     [0.0290, -0.0620, 0.0,  0.0, -2.0, 0.0050, 0.0060, 0],    # corner of the mouth
 ])
 # fmt: on
-LEVELS = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff((_SECTIONS[:, :2] + _SECTIONS[:, 2:4]) / 2, axis=0), axis=1)
-                                           + 0.5 * np.abs(np.diff(_SECTIONS[:, 4])) + 0.5 * np.abs(np.diff(_SECTIONS[:, 1])))])
+LEVELS = np.concatenate(
+    [
+        [0.0],
+        np.cumsum(
+            np.linalg.norm(np.diff((_SECTIONS[:, :2] + _SECTIONS[:, 2:4]) / 2, axis=0), axis=1)
+            + 0.5 * np.abs(np.diff(_SECTIONS[:, 4]))
+            + 0.5 * np.abs(np.diff(_SECTIONS[:, 1]))
+        ),
+    ]
+)
 LEVELS = LEVELS / LEVELS[-1]
 
 
@@ -105,7 +114,7 @@ class Skin:
 
     def features(self, xy: Array) -> Array:
         """``(N, 3)`` displacement of the face at frontal positions ``(N, 2)``, without lids and lips."""
-        out = (gaussians(xy, _BUMPS) * 1e-3)
+        out = gaussians(xy, _BUMPS) * 1e-3
         height = np.nan_to_num(self.nose_height(xy[:, 1]))
         width = np.nan_to_num(self.nose_width(xy[:, 1]), nan=0.01)
         u = np.abs(xy[:, 0]) / width
