@@ -151,7 +151,10 @@ def _forward(
 
     def blend(b: int, first: int, last: int) -> None:
         offsets, entries, _ = views[b].bins
-        kernels.blend(first, last, offsets, entries, views[b].records, tiles_x, _lane(), rgb[b], alpha[b])
+        view = views[b]
+        kernels.blend(
+            first, last, offsets, entries, view.boxes, view.records, tiles_x, _lane(), rgb[b], alpha[b]
+        )
 
     batch = range(len(views))
     _parallel(project, [(b, *chunk) for b in batch for chunk in _even(count)])
@@ -186,7 +189,7 @@ def _backward(
             first: int, last: int, view=view, tiles=(offsets, entries), rest=(*pictures, slots)
         ) -> None:
             kernels.blend_backward(
-                first, last, *tiles, view.records, tiles_x, _lane(), *rest, view.boxes, sums
+                first, last, *tiles, view.boxes, view.records, tiles_x, _lane(), *rest, sums
             )
 
         def project(first: int, last: int, view=view, inputs=inputs, rest=(slots, sums, *results)) -> None:

@@ -71,7 +71,7 @@ def _spread(m, s, j00, j02, j11, j12):
 
 @kernel
 def _span(centre, half, radius, size):
-    """First and one-past-last tile along an axis; empty when nothing of the picture is reached."""
+    """First and one-past-last pixel along an axis; empty when nothing of the picture is reached."""
     blocks = (size + INRIA_TILE - 1) // INRIA_TILE
     block0 = min(max((centre - radius) / INRIA_TILE, 0.0), float(blocks))
     block1 = min(max((centre + radius + INRIA_TILE - 1) / INRIA_TILE, 0.0), float(blocks))
@@ -79,15 +79,15 @@ def _span(centre, half, radius, size):
     high = min(math.floor(centre + half), float(min(int(block1) * INRIA_TILE, size) - 1))
     if low > high:
         return 0, 0
-    return int(low) // TILE, int(high) // TILE + 1
+    return int(low), int(high) + 1
 
 
 @kernel
 def project(first, last, camera, means, quaternions, scales, opacities, colors, records, depths, boxes):
     """Project Gaussians ``first <= n < last``; an empty box marks one that is not seen.
 
-    Writes ``records`` (N, 12): centre x, y as whole and fraction, s, t, k, log opacity, colour, half height (rows where
-    alpha may reach 1/255); ``depths`` (N,); ``boxes`` (N, 4): tiles x0, y0, x1, y1 that the Gaussian must be drawn in.
+    Writes ``records`` (N, 11): centre x, y as whole and fraction, s, t, k, log opacity, colour; ``depths`` (N,);
+    ``boxes`` (N, 4): pixels x0, y0, x1, y1 (ends exclusive) where alpha may reach 1/255, within Inria's tiles.
     """
     width, height = int(camera[16]), int(camera[17])
     for n in range(first, last):
@@ -110,11 +110,9 @@ def project(first, last, camera, means, quaternions, scales, opacities, colors, 
         radius = math.ceil(3 * math.sqrt(middle + math.sqrt(max(0.1, middle * middle - det))))
         cut = 2 * math.log(255 * o)
         mx, my = camera[12] * x / z + camera[14] - 0.5, camera[13] * y / z + camera[15] - 0.5
-        half = (
-            math.sqrt(c * cut) * (1 + 1e-6) + 1e-5
-        )  # a hair more than exact: blending applies the test itself
+        # a hair more than exact: blending applies the test against 1/255 itself
         x0, x1 = _span(mx, math.sqrt(a * cut) * (1 + 1e-6) + 1e-5, radius, width)
-        y0, y1 = _span(my, half, radius, height)
+        y0, y1 = _span(my, math.sqrt(c * cut) * (1 + 1e-6) + 1e-5, radius, height)
         if x0 >= x1 or y0 >= y1:
             continue
         boxes[n, 0], boxes[n, 1], boxes[n, 2], boxes[n, 3] = x0, y0, x1, y1
@@ -123,7 +121,7 @@ def project(first, last, camera, means, quaternions, scales, opacities, colors, 
         records[n, 0], records[n, 2] = math.floor(mx), math.floor(my)
         records[n, 1], records[n, 3] = mx - math.floor(mx), my - math.floor(my)
         records[n, 4], records[n, 5], records[n, 6] = s, -s * b / c, 1 / math.sqrt(2 * c)
-        records[n, 7], records[n, 11] = math.log(o), half
+        records[n, 7] = math.log(o)
         records[n, 8], records[n, 9], records[n, 10] = colors[n, 0], colors[n, 1], colors[n, 2]
 
 
@@ -155,6 +153,17 @@ def _by_depth(visible, bits):
 
 
 @kernel
+def _tiles(boxes, n):
+    """Tiles x0, y0, x1, y1 (ends exclusive) that a box of pixels touches."""
+    return (
+        boxes[n, 0] // TILE,
+        boxes[n, 1] // TILE,
+        (boxes[n, 2] - 1) // TILE + 1,
+        (boxes[n, 3] - 1) // TILE + 1,
+    )
+
+
+@kernel
 def bin_tiles(depth_bits, boxes, tiles_x, tiles_y):
     """Tile lists, near to far.
 
@@ -170,9 +179,9 @@ def bin_tiles(depth_bits, boxes, tiles_x, tiles_y):
     visible = np.empty(len(boxes), np.uint32)
     seen, pairs = 0, 0
     for n in range(len(boxes)):
-        x0, y0, x1, y1 = boxes[n, 0], boxes[n, 1], boxes[n, 2], boxes[n, 3]
         slots[n] = pairs
-        if x1 > x0:
+        if boxes[n, 2] > boxes[n, 0]:
+            x0, y0, x1, y1 = _tiles(boxes, n)
             visible[seen] = n
             seen += 1
             pairs += (x1 - x0) * (y1 - y0)
@@ -184,8 +193,9 @@ def bin_tiles(depth_bits, boxes, tiles_x, tiles_y):
     offsets = counts.copy()
     entries = np.empty(pairs, np.uint32)
     for n in _by_depth(visible[:seen].copy(), depth_bits):
-        for ty in range(boxes[n, 1], boxes[n, 3]):
-            for tx in range(boxes[n, 0], boxes[n, 2]):
+        x0, y0, x1, y1 = _tiles(boxes, n)
+        for ty in range(y0, y1):
+            for tx in range(x0, x1):
                 tile = ty * tiles_x + tx
                 entries[counts[tile]] = n
                 counts[tile] += 1
@@ -199,9 +209,10 @@ def project_backward(
 ):  # fmt: skip
     """Add up the pairs of Gaussians ``first <= n < last`` and carry them back through :func:`project`."""
     for n in range(first, last):
-        pairs = (boxes[n, 2] - boxes[n, 0]) * (boxes[n, 3] - boxes[n, 1])
-        if pairs == 0:
+        if boxes[n, 2] <= boxes[n, 0]:
             continue
+        x0, y0, x1, y1 = _tiles(boxes, n)
+        pairs = (x1 - x0) * (y1 - y0)
         gs = gt = gk = su = sv = go = gr = gg = gb = 0.0
         for e in range(slots[n], slots[n] + pairs):
             gs, gt, gk = gs + sums[e, 0], gt + sums[e, 1], gk + sums[e, 2]
