@@ -184,36 +184,51 @@ def way_out(asset: Asset) -> str:
     )
 
 
+def matches(asset: Asset, path: Path) -> bool:
+    """Whether a file has the pinned hash; where nothing is pinned, every file has."""
+    if asset.sha256 is None or file_hash(path).startswith(asset.sha256):
+        return True
+    if not asset.members or not zipfile.is_zipfile(path):
+        return False
+    return file_hash(path, asset.members) == asset.members_sha256
+
+
 def check(asset: Asset, path: Path) -> None:
-    """Compare the file with the pinned hash; nothing to compare with passes.
+    """Refuse a file that is not the published one.
 
     Raises:
-        MissingAssetError: the hash is another one.
+        MissingAssetError: its hash is another one.
     """
-    if asset.sha256 is None or file_hash(path).startswith(asset.sha256):
-        return
-    if asset.members and zipfile.is_zipfile(path) and file_hash(path, asset.members) == asset.members_sha256:
-        return
-    raise MissingAssetError(
-        f"{path} is not the {asset.file} that was published (its sha256 differs): delete it and get it again"
-        + (f" with: avatarzoo assets fetch {asset.name}" if asset.url else ".")
-    )
+    if not matches(asset, path):
+        again = f"run: avatarzoo assets fetch {asset.name}" if asset.url else "get it again from its publisher"
+        raise MissingAssetError(
+            f"{path} is not the {asset.file} that was published (its sha256 differs): delete it, then {again}."
+        )
+
+
+def check_download(asset: Asset, path: Path) -> None:
+    """As :func:`check`, for a file that is about to get its name.
+
+    Raises:
+        MissingAssetError: its hash is another one.
+    """
+    if not matches(asset, path):
+        raise MissingAssetError(
+            f"What {asset.url} delivered is not the published {asset.file} (its sha256 differs), so it was thrown away; "
+            f"try again, or put the right file into {search_folders()[0]}."
+        )
 
 
 def verify(name: str) -> bool | None:
     """Whether the local file has the pinned hash; ``None`` when it is not here or nothing is pinned."""
     asset, path = describe(name), locate(name)
-    if path is None or asset.sha256 is None:
-        return None
-    try:
-        check(asset, path)
-    except MissingAssetError:
-        return False
-    return True
+    return None if path is None or asset.sha256 is None else matches(asset, path)
 
 
 def fetch(name: str, progress: Callable[[int, int], None] | None = None) -> Path:
-    """Download ``name`` into the first search folder unless it is here already; verified before it gets its name.
+    """Download ``name`` into the first search folder unless it is here already.
+
+    It is verified before it gets its name. ``ict-facekit`` is built, see :func:`avatarzoo.heads.ict_build.fetch_ict`.
 
     Args:
         progress: called with ``(bytes so far, bytes in all or 0)``.
@@ -224,12 +239,12 @@ def fetch(name: str, progress: Callable[[int, int], None] | None = None) -> Path
     asset = describe(name)
     if locate(name) is not None:
         return find(name)
-    if asset.url is None:
+    if asset.url is None or asset.members:  # those with members are built by the heads package
         raise MissingAssetError(way_out(asset))
     target = search_folders()[0] / asset.file
     with atomic(target) as temporary:
         download(asset.url, temporary, progress)
-        check(asset, temporary)
+        check_download(asset, temporary)
     return target
 
 

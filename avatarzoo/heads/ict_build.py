@@ -63,7 +63,7 @@ def fetch_ict(progress: Callable[[int, int], None] | None = None) -> Path:
             if root is None:
                 raise MissingAssetError(f"{asset.url} holds no ICT head; try again or tell the avatarzoo authors.")
             build(zipfile.Path(opened, root.removesuffix(NEUTRAL)), temporary)
-        assets.check(asset, temporary)
+        assets.check_download(asset, temporary)
     return target
 
 

@@ -80,7 +80,7 @@ def atlas(uv: np.ndarray, uv_faces: np.ndarray, groups: dict[str, np.ndarray]) -
         groups: box name -> triangle indices. Coordinates of triangles in no group become zero.
     """
     result = np.zeros_like(uv)
-    for name, faces in groups.items():
+    for name, faces in ((name, faces) for name, faces in groups.items() if len(faces)):
         rows = np.unique(uv_faces[faces])
         left, bottom, width, height = ATLAS[name]
         low, high = uv[rows].min(0), uv[rows].max(0)
