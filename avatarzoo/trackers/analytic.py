@@ -20,8 +20,8 @@ from avatarzoo.errors import BadSequenceError, NoFaceError
 from avatarzoo.geometry.camera import OPENGL_TO_OPENCV, Camera, fov_intrinsics, look_at_face
 from avatarzoo.heads.base import HeadModel, HeadParams
 from avatarzoo.trackers import landmark_groups as groups
-from avatarzoo.trackers.gaze import eye_rotations, turned_irises
 from avatarzoo.trackers.gauss_newton import Motion, Problem, identity_step, refine
+from avatarzoo.trackers.gaze import eye_rotations, turned_irises
 from avatarzoo.trackers.landmark_model import LandmarkModel, landmark_model
 from avatarzoo.trackers.priors import IDENTITY_RIDGE, expression_prior
 from avatarzoo.trackers.smoothing import fill, runs, smooth_pose
@@ -29,6 +29,10 @@ from avatarzoo.trackers.weak_perspective import weak_start
 
 SIGMA = 0.01
 """A unit residual, of the face height."""
+CLOSURE = 3.0
+"""Weight of the differences of facing lid and lip points (compare :func:`.landmark_groups.landmark_weights`)."""
+CONTACT = 0.012
+"""Of the face height: facing points nearer than this are taken to touch."""
 KEY_FRAMES = 24
 IDENTITY_ROUNDS = 8
 CHUNK = 256
@@ -199,8 +203,9 @@ class AnalyticTracker:
         """The solver's view of this person under this camera."""
         base = self.model.with_identity(self.identity).astype(np.float32)
         weight = np.sqrt(self.weights) / self.sigma
+        closure, contact = float(np.sqrt(CLOSURE)) / self.sigma, CONTACT / SIGMA * self.sigma
         return Problem(
-            base, self.modes, weight, self.focal, self.centre, self.prior, self.model.low, self.model.high
+            base, self.modes, weight, closure, contact, self.focal, self.centre, self.prior, self.model.low, self.model.high
         )
 
 

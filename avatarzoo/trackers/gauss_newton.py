@@ -13,11 +13,14 @@ from typing import NamedTuple
 import numpy as np
 from scipy.spatial.transform import Rotation
 
+from avatarzoo.trackers import landmark_groups as groups
 from avatarzoo.trackers import solver
 from avatarzoo.trackers.priors import ExpressionPrior
 from avatarzoo.trackers.solver import POSE
 
 BATCH = 128
+CONTACT_GAIN = 150.0
+"""How much heavier the difference of facing lid or lip points weighs where the detector sees them meet."""
 
 
 class Motion(NamedTuple):
@@ -34,12 +37,15 @@ class Problem(NamedTuple):
     Attributes:
         base: ``(L, 3)`` float32 landmarks at rest. modes: ``(L, 3, M)`` float32.
         weight: ``(L,)`` square roots of the weights, 1 / px.
+        closure: the same for the differences of facing lid and lip points. contact: pixels below which they meet.
         focal, centre: pixels. prior: of the modes. low, high: ``(M,)``.
     """
 
     base: np.ndarray
     modes: np.ndarray
     weight: np.ndarray
+    closure: float
+    contact: float
     focal: float
     centre: float
     prior: ExpressionPrior
@@ -122,11 +128,25 @@ def _normal_matrices(
     if extra is None:
         extra = np.zeros((*problem.base.shape, 0), np.float32)
     width = POSE + problem.modes.shape[2] + extra.shape[2] + 1
-    rows = np.empty((len(targets), 2 * len(problem.base), width), np.float32)
+    single, pairs = 2 * len(problem.base), 2 * len(groups.CLOSURES)
+    rows = np.empty((len(targets), single + pairs, width), np.float32)
     pose = (np.ascontiguousarray(motion.rotation), np.ascontiguousarray(motion.translation))
     solver.linearise(
         problem.base, problem.modes, extra, np.ascontiguousarray(motion.modes), *pose,
         np.ascontiguousarray(targets), problem.weight, problem.focal, problem.centre, rows,
     )  # fmt: skip
+    _closure_rows(problem, targets, rows)
     # numpy sees that both factors are one table and computes half the product; twice as fast as torch.bmm here
     return np.matmul(rows.transpose(0, 2, 1), rows).astype(np.float64)
+
+
+def _closure_rows(problem: Problem, targets: np.ndarray, rows: np.ndarray) -> None:
+    """Append the differences of facing lid and lip points, heavier where the detector sees them meet."""
+    upper, lower = np.array(groups.CLOSURES).T
+    gap = np.linalg.norm(targets[:, upper] - targets[:, lower], axis=-1) / problem.contact
+    scale = problem.closure * np.sqrt(1 + CONTACT_GAIN * np.exp(-(gap**2)))
+    points = len(problem.base)
+    pairs = rows.reshape(len(rows), -1, 2, rows.shape[2])
+    weights = problem.weight[:, None, None].astype(np.float32)
+    difference = pairs[:, upper] / weights[upper] - pairs[:, lower] / weights[lower]
+    pairs[:, points:] = scale[..., None, None].astype(np.float32) * difference

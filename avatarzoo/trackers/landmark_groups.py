@@ -40,6 +40,13 @@ IRISES = IRIS_RIGHT + IRIS_LEFT
 GAPS = {"lips": (13, 14), "eye_right": (159, 145), "eye_left": (386, 374)}
 """Pairs whose distance says how far mouth and eyes are open."""
 
+CLOSURES = tuple(
+    (upper, lower)
+    for ring in ((UPPER_LID_RIGHT, LOWER_LID_RIGHT), (UPPER_LID_LEFT, LOWER_LID_LEFT), (UPPER_LIP_INNER, LOWER_LIP_INNER))
+    for upper, lower in list(zip(*ring))[1:-1]
+)
+"""Facing points of lids and inner lips; their differences say what is closed more exactly than their places do."""
+
 RIGID = (6, 168, 197, 195, 5, 4, 10, 151, 9, 8)
 """Forehead and bridge of the nose: what moves with the skull alone; for jitter."""
 

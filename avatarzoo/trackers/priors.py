@@ -21,8 +21,12 @@ SHAPE_RIDGE = 20.0
 SHAPE_L1 = 5.0
 SIDE_DIFFERENCE = 30.0
 GAZE_COUPLING = 100.0
-FACTORS = {"mouthClose": 50.0, "eyeSquint": 5.0, "cheekSquint": 5.0, "cheekPuff": 5.0, "jawForward": 5.0}
-"""Ridge factors of shapes that imitate others: mouthClose undoes jawOpen, squints pass for blinks."""
+FACTORS = {
+    "mouthClose": 50.0,
+    **dict.fromkeys(("eyeSquint", "cheekSquint", "cheekPuff", "jawForward", "eyeWide"), 5.0),
+    **dict.fromkeys(("eyeLookIn", "eyeLookOut", "eyeLookUp", "eyeLookDown"), 5.0),
+}
+"""Ridge factors of shapes that imitate others: mouthClose undoes jawOpen; squints and lowered gaze pass for blinks."""
 COUPLED_GAZE = (
     ("eyeLookIn", "L", "eyeLookOut", "R"),
     ("eyeLookOut", "L", "eyeLookIn", "R"),
