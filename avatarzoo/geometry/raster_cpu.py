@@ -31,7 +31,7 @@ def rasterize(
     face_id = torch.empty(batch, height, width, dtype=torch.int64)
     barycentrics = torch.empty(batch, height, width, 3)
     depth = torch.empty(batch, height, width)
-    out = face_id.numpy(), barycentrics.numpy(), depth.numpy()
+    ids, weights, z = face_id.numpy(), barycentrics.numpy(), depth.numpy()
     threads = torch.get_num_threads()
     # twice as many bands as threads, since the mesh is rarely as dense at the rim as in the middle
     bands = 1 if threads == 1 or batch >= 2 * threads else min(height, -(-2 * threads // batch))
@@ -42,7 +42,7 @@ def rasterize(
 
     def work(job):
         b, top, bottom = job
-        _band(xyz[b], corners, *(x[b] for x in out), top, bottom, perspective, cull, near)
+        _band(xyz[b], corners, ids[b], weights[b], z[b], top, bottom, perspective, cull, near)
 
     if len(jobs) == 1 or threads == 1:
         for job in jobs:
@@ -105,21 +105,21 @@ def _band(points, faces, face_id, barycentrics, depth, top, bottom, perspective,
         if not np.isfinite(area) or area == 0.0 or (cull and area > 0.0):
             continue
         left, right = min(x0, x1, x2), max(x0, x1, x2)
-        first = int(max(np.ceil(left - 0.5), 0.0))
-        last = int(min(np.floor(right - 0.5), width - 1.0))
-        upper = int(max(np.ceil(low - 0.5), np.float64(top)))
-        lower = int(min(np.floor(high - 0.5), bottom - 1.0))
-        if first > last or upper > lower:
+        first, last = max(np.ceil(left - 0.5), 0.0), min(np.floor(right - 0.5), width - 1.0)
+        upper, lower = max(np.ceil(low - 0.5), np.float64(top)), min(np.floor(high - 0.5), bottom - 1.0)
+        if (
+            first > last or upper > lower
+        ):  # before the conversion to integers, which huge numbers do not survive
             continue
         if area < 0.0:  # make it clockwise on the screen
             x1, y1, k1, x2, y2, k2 = x2, y2, k2, x1, y1, k1
         u0, v0, ox0, oy0, s0, own0 = _edge(x1, y1, x2, y2)
         u1, v1, ox1, oy1, s1, own1 = _edge(x2, y2, x0, y0)
         u2, v2, ox2, oy2, s2, own2 = _edge(x0, y0, x1, y1)
-        for row in range(upper, lower + 1):
+        for row in range(int(upper), int(lower) + 1):
             y = row + 0.5
             a0, a1, a2 = u0 * (y - oy0), u1 * (y - oy1), u2 * (y - oy2)
-            for column in range(first, last + 1):
+            for column in range(int(first), int(last) + 1):
                 x = column + 0.5
                 e0 = s0 * (a0 - v0 * (x - ox0))
                 e1 = s1 * (a1 - v1 * (x - ox1))

@@ -92,8 +92,6 @@ def shade_mesh(
     """
     if colors is not None and texture is not None:
         raise ValueError("give vertex colors or a texture, not both.")
-    if texture is not None and (uv is None or uv_faces is None):
-        raise ValueError("a texture needs uv and uv_faces.")
     height, width = camera.size
     fine = camera.resized(height * supersampling, width * supersampling)
     fragments = rasterize_mesh(vertices, faces, fine, cull_backfaces=cull_backfaces)
@@ -101,6 +99,8 @@ def shade_mesh(
     normals = F.normalize(normals, dim=1).flatten(2).transpose(1, 2)
     lit = shade(normals, camera, light).transpose(1, 2).unflatten(2, fine.size)
     if texture is not None:
+        if uv is None or uv_faces is None:
+            raise ValueError("a texture needs uv and uv_faces.")
         albedo = texture_lookup(texture, interpolate(fragments, faces, uv[None], uv_faces))
     elif colors is not None:
         albedo = interpolate(fragments, faces, colors)

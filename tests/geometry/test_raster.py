@@ -102,6 +102,17 @@ def test_lower_face_wins_ties(backend):
 
 
 @pytest.mark.parametrize("backend", FAST)
+def test_coordinates_far_outside_every_integer(backend):
+    points = torch.tensor(
+        [[[1e30, 3, 1], [2e30, 3, 1], [1e30, 9e29, 1], [-1e25, 4, 1], [1e25, 4, 1], [0, 1e25, 1]]]
+    )
+    faces = torch.tensor([[0, 1, 2], [3, 4, 5]])
+    drawn = rasterize_projected(points, faces, (8, 8), backend=backend)
+    assert set(drawn.face_id.unique().tolist()) == {-1, 1}
+    assert drawn.face_id[0, :4].max() == -1
+
+
+@pytest.mark.parametrize("backend", FAST)
 def test_no_faces_draw_nothing(backend):
     assert not rasterize_projected(
         torch.ones(2, 3, 3), torch.zeros(0, 3).long(), (8, 8), backend=backend
