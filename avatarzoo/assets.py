@@ -1,7 +1,7 @@
 """One table of weights and licensed files: where each comes from, what pins it, and how a person gets it.
 
-Files are looked for in ``$AVATARZOO_ASSETS`` and then in the cache folder (``$AVATARZOO_CACHE`` or the platform's), and their
-hash is verified before the first use. Nothing is downloaded unless :func:`fetch` is called.
+Files are looked for in ``$AVATARZOO_ASSETS`` and then in the cache folder (``$AVATARZOO_CACHE`` or the platform's), and
+their hash is verified before the first use. Nothing is downloaded unless :func:`fetch` is called.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Asset:
         file: file name in the assets folder.
         what, licence: one line each.
         url: where :func:`fetch` gets it; ``None`` for files that need a registration.
-        sha256: hash of the file, or its first digits where the publisher gives only those; ``None`` where nobody can know it.
+        sha256: hash of the file, or its first digits where the publisher gives only those; ``None`` where none is published.
         members: for an .npz that is made here from an archive at ``url``: the arrays that must be the published ones.
         members_sha256: their :func:`members_hash`; it pins the file as well as ``sha256`` does.
         obtain: for files without url: where to register and what to take from there.
@@ -70,7 +70,8 @@ ASSETS: dict[str, Asset] = {
     asset.name: asset
     for asset in (
         Asset(
-            "face-landmarker", "face_landmarker.task", "MediaPipe Tasks bundle: 478 landmarks, 52 blendshapes, pose", "Apache-2.0",
+            "face-landmarker", "face_landmarker.task", "MediaPipe Tasks bundle: 478 landmarks, 52 blendshapes, pose",
+            "Apache-2.0",
             url=_github("google-ai-edge/mediapipe-samples", "ece8a1f99726",
                         "examples/face_landmarker/ios/FaceLandmarker/face_landmarker.task"),
             sha256="64184e229b263107bc2b804c6625db1341ff2bb731874b0bcc2fe6544e0bc9ff",
@@ -104,7 +105,7 @@ ASSETS: dict[str, Asset] = {
         Asset("flame-texture", "FLAME_texture.npz", "FLAME's texture space; its keys vt and ft are the coordinates",
               "FLAME licence", obtain=f"{_FLAME} and download the FLAME texture space"),
         Asset("flame-eyelids", "flame_eyelids.npz", "two eyelid shapes for FLAME: arrays left and right, (5023, 3) metres",
-              "FLAME licence", obtain="Export the two eyelid blendshapes of your FLAME tracker as arrays named left and right"),
+              "FLAME licence", obtain="Save the two eyelid shapes of your FLAME tracker as arrays left and right"),
         Asset("faceverse3", "faceverse_v3_6_s.npy", "FaceVerse v3 head model", "see its authors' repository",
               obtain=f"{_FACEVERSE} (version 3)"),
         Asset("faceverse3.1", "faceverse_v3_1.npy", "FaceVerse v3.1 head model", "see its authors' repository",
@@ -115,8 +116,10 @@ ASSETS: dict[str, Asset] = {
               url="https://download.pytorch.org/models/vgg16-397923af.pth", sha256="397923af"),
         Asset("alexnet", "alexnet-owt-7be5be79.pth", "AlexNet ImageNet weights, for LPIPS", "BSD-3-Clause (torchvision)",
               url="https://download.pytorch.org/models/alexnet-owt-7be5be79.pth", sha256="7be5be79"),
-        Asset("inception", "weights-inception-2015-12-05-6726825d.pth", "Inception weights of the FID definition", "Apache-2.0",
-              url="https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth",
+        Asset("inception", "weights-inception-2015-12-05-6726825d.pth", "Inception weights of the FID definition",
+              "Apache-2.0",
+              url="https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/"
+                  "weights-inception-2015-12-05-6726825d.pth",
               sha256="6726825d"),
         Asset("dejavu-network", "dejavu_network.pt", "Gaussian Déjà-vu's reconstruction network", "research use only",
               url="https://github.com/PeizhiYan/gaussian-dejavu/releases/download/v1.1/dejavu_network.pt"),
@@ -200,7 +203,9 @@ def check(asset: Asset, path: Path) -> None:
         MissingAssetError: its hash is another one.
     """
     if not matches(asset, path):
-        again = f"run: avatarzoo assets fetch {asset.name}" if asset.url else "get it again from its publisher"
+        again = (
+            f"run: avatarzoo assets fetch {asset.name}" if asset.url else "get it again from its publisher"
+        )
         raise MissingAssetError(
             f"{path} is not the {asset.file} that was published (its sha256 differs): delete it, then {again}."
         )
@@ -296,7 +301,9 @@ def file_hash(path: Path, members: tuple[str, ...] = ()) -> str:
     """
     path = Path(path).resolve()
     stat = path.stat()
-    key = ":".join([*(("values", *members) if members else ()), str(path), str(stat.st_size), str(stat.st_mtime_ns)])
+    key = ":".join(
+        [*(("values", *members) if members else ()), str(path), str(stat.st_size), str(stat.st_mtime_ns)]
+    )
     store = cache_folder() / "hashes.json"
     try:
         known = json.loads(store.read_text())

@@ -71,7 +71,12 @@ def test_fetch_verifies_and_renames(folder, table):
 
 @pytest.mark.parametrize(
     ("name", "words"),
-    [("wrong", "thrown away"), ("gone", "404"), ("short", "ended after|cannot be downloaded"), ("gated", r"example\.org.*assets")],
+    [
+        ("wrong", "thrown away"),
+        ("gone", "404"),
+        ("short", "ended after|cannot be downloaded"),
+        ("gated", r"example\.org.*assets"),
+    ],
 )
 def test_failed_fetch_leaves_nothing(name, words, folder, table):
     with pytest.raises(MissingAssetError, match=words):
@@ -145,7 +150,11 @@ def test_the_table_is_complete():
 def test_values_hash_ignores_how_an_npz_was_written(tmp_path):
     arrays = {"a": np.arange(6.0).reshape(2, 3), "b": np.array(["x"]), "c": np.zeros(2)}
     np.savez(tmp_path / "1.npz", **arrays)
-    np.savez_compressed(tmp_path / "2.npz", **{**arrays, "a": np.asfortranarray(arrays["a"]), "c": -arrays["c"]}, more=np.ones(2))
+    np.savez_compressed(
+        tmp_path / "2.npz",
+        **{**arrays, "a": np.asfortranarray(arrays["a"]), "c": -arrays["c"]},
+        more=np.ones(2),
+    )
     np.savez(tmp_path / "3.npz", **{**arrays, "a": arrays["a"] + 1e-9})
     one, two, three = (assets.members_hash(tmp_path / f"{i}.npz", ("a", "b", "c")) for i in (1, 2, 3))
     assert one == two != three

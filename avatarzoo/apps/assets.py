@@ -11,10 +11,14 @@ from avatarzoo.errors import MissingAssetError
 
 
 def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(prog="avatarzoo assets", description="Weights and licensed files that avatarzoo can use.")
+    p = argparse.ArgumentParser(
+        prog="avatarzoo assets", description="Weights and licensed files that avatarzoo can use."
+    )
     commands = p.add_subparsers(dest="command", required=True, metavar="{list,fetch,verify}")
     commands.add_parser("list", help="what there is, what is here, and how to get the rest")
-    fetch = commands.add_parser("fetch", help="download files that need no registration, verified by their sha256")
+    fetch = commands.add_parser(
+        "fetch", help="download files that need no registration, verified by their sha256"
+    )
     fetch.add_argument("names", nargs="+", metavar="NAME", help="names as avatarzoo assets list shows them")
     verify = commands.add_parser("verify", help="compare the files that are here with their published sha256")
     verify.add_argument("names", nargs="*", metavar="NAME", help="only these (default: all that are here)")
@@ -40,7 +44,9 @@ def listing() -> list[str]:
     for asset in assets.ASSETS.values():
         here = assets.locate(asset.name)
         lines.append(f"{'here   ' if here else 'missing'}  {asset.name:<18} {asset.what}  [{asset.licence}]")
-        way = f"avatarzoo assets fetch {asset.name}" if asset.url else f"{asset.obtain}; file name {asset.file}"
+        way = (
+            f"avatarzoo assets fetch {asset.name}" if asset.url else f"{asset.obtain}; file name {asset.file}"
+        )
         lines.append(f"         {'':<18} {here or way}")
     return lines
 

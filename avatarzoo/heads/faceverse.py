@@ -21,22 +21,23 @@ from avatarzoo.heads.pickles import load_npy
 
 ASSET = {"3": "faceverse3", "3.1": "faceverse3.1", "4": "faceverse4"}
 KEYPOINTS = ("mediapipe_keypoints", "keypoints_mediapipe")  # v3, v4
-EYE_FORWARD = 0.5  # mm: the public tracker turns eyeballs about their mean vertex, moved 0.005 of its units (0.1 m) forward
+EYE_FORWARD = 0.5
+"""mm: the public tracker turns eyeballs about their mean vertex, moved 0.005 of its units (0.1 m) forward."""
 
 
 class FaceVerse(LinearHead):
     """FaceVerse in metres, y up, face towards +z (the files are in millimetres and lie so already).
 
-    There is no jaw joint: the jaw moves by expression, and ``params.jaw`` must stay zero. There is no skinning either: the neck
-    joint turns everything about the middle of the lower rim; the eye joints turn the eyeballs. ``face_regions``: ``skin``,
-    ``eyeball_left``, ``eyeball_right`` and, in v4, ``teeth`` (both rows and the tongue).
+    There is no jaw joint: the jaw moves by expression, and ``params.jaw`` must stay zero. There is no skinning either: the
+    neck joint turns everything about the middle of the lower rim; the eye joints turn the eyeballs. ``face_regions``:
+    ``skin``, ``eyeball_left``, ``eyeball_right`` and, in v4, ``teeth`` (both rows and the tongue).
 
     Args:
         path: the .npy; ``None`` takes the asset of this version.
         version: only names the file to look for and goes into :attr:`signature`.
         expression: key of the expression basis; ``None`` takes ``exBase_52`` where it exists, else ``exBase``.
-        scale, axes, offset: vertices are ``file * axes * scale + offset``. The defaults give our frame; the public v3 tracker's
-            own is scale 0.01, axes (1, -1, -1); Next3D's is ``scale`` 0.1 of it and ``offset`` (0, 1, 0).
+        scale, axes, offset: vertices are ``file * axes * scale + offset``. The defaults give our frame; the public v3
+            tracker's own is scale 0.01, axes (1, -1, -1); Next3D multiplies by 0.1 and moves by (0, 1, 0).
 
     Raises:
         MissingAssetError: no file (the message says where to get it) or not a FaceVerse model.
@@ -55,7 +56,9 @@ class FaceVerse(LinearHead):
         offset: tuple[float, float, float] = (0.0, 0.0, 0.0),
     ) -> None:
         if version not in ASSET:
-            raise MissingAssetError(f"There is no FaceVerse version {version!r}; the versions are {', '.join(ASSET)}.")
+            raise MissingAssetError(
+                f"There is no FaceVerse version {version!r}; the versions are {', '.join(ASSET)}."
+            )
         file = assets.find(ASSET[version]) if path is None else Path(path)
         data = _read(file, expression)
         turn = np.asarray(axes) * scale
@@ -63,10 +66,14 @@ class FaceVerse(LinearHead):
         identity, shapes = (data[key] * turn[:, None] for key in ("idBase", "expression"))
         regions = _regions(data["tri"], template)
         rig = _rig(template, identity, regions, EYE_FORWARD * turn[2])
-        super().__init__(*(torch.from_numpy(x) for x in (template, identity, shapes)), rig)
+        super().__init__(
+            torch.from_numpy(template), torch.from_numpy(identity), torch.from_numpy(shapes), rig
+        )
         self.version, self.source_hash = version, assets.file_hash(file)
         arkit = len(data["names"]) == self.n_expression
-        self.expression_names = data["names"] if arkit else tuple(f"exp_{i:03d}" for i in range(self.n_expression))
+        self.expression_names = (
+            data["names"] if arkit else tuple(f"exp_{i:03d}" for i in range(self.n_expression))
+        )
         self.expression_bounds = (0.0, math.inf) if arkit else None  # the public tracker clamps at zero only
         faces = data["tri"] if scale * math.prod(axes) > 0 else data["tri"][:, ::-1].copy()
         self.register_buffer("faces", torch.from_numpy(faces), persistent=False)
@@ -94,7 +101,9 @@ class FaceVerse(LinearHead):
     @property
     def uv(self) -> Tensor:  # type: ignore[override]
         if self._uv is None:
-            raise MissingAssetError("This FaceVerse file has no texture coordinates (uvtex); use a v3 file for texture space.")
+            raise MissingAssetError(
+                "This FaceVerse file has no texture coordinates (uvtex); use a v3 file for texture space."
+            )
         return self._uv
 
     @property
@@ -103,7 +112,9 @@ class FaceVerse(LinearHead):
 
     def pose(self, vertices: Float[Tensor, "b v 3"], params: HeadParams) -> Float[Tensor, "b v 3"]:
         if bool(params.jaw.detach().any()):
-            raise ValueError("FaceVerse has no jaw joint: open the mouth by its expression coefficients, keep params.jaw zero.")
+            raise ValueError(
+                "FaceVerse has no jaw joint: open the mouth by its expression coefficients, keep params.jaw zero."
+            )
         return super().pose(vertices, params)
 
     def landmarks(self) -> LandmarkEmbedding:
@@ -123,10 +134,14 @@ def _read(path: Path, expression: str | None) -> dict[str, Any]:
     content = load_npy(path)
     wanted = ("meanshape", "idBase", "tri")
     if not isinstance(content, dict) or any(key not in content for key in wanted):
-        raise MissingAssetError(f"{path} is not a FaceVerse model (keys {', '.join(wanted)}); give the model's own .npy.")
+        raise MissingAssetError(
+            f"{path} is not a FaceVerse model (keys {', '.join(wanted)}); give the model's own .npy."
+        )
     key = expression or ("exBase_52" if "exBase_52" in content else "exBase")
     if key not in content:
-        raise MissingAssetError(f"{path} has no expression basis {key}; its keys are {', '.join(map(str, content))}.")
+        raise MissingAssetError(
+            f"{path} has no expression basis {key}; its keys are {', '.join(map(str, content))}."
+        )
     template = np.asarray(content["meanshape"], np.float64).reshape(-1, 3)
     names = content.get("exp_name_list_52") if key == "exBase_52" else content.get("exp_name_list")
     points = next((content[k] for k in KEYPOINTS if k in content), None)
@@ -136,12 +151,16 @@ def _read(path: Path, expression: str | None) -> dict[str, Any]:
             "idBase": np.asarray(content["idBase"], np.float64).reshape(*template.shape, -1),
             "expression": np.asarray(content[key], np.float64).reshape(*template.shape, -1),
             "tri": np.asarray(content["tri"]).astype(np.int64).reshape(-1, 3),
-            "uvtex": None if "uvtex" not in content else np.asarray(content["uvtex"], np.float64).reshape(len(template), -1),
+            "uvtex": None
+            if "uvtex" not in content
+            else np.asarray(content["uvtex"], np.float64).reshape(len(template), -1),
             "names": tuple(str(n) for n in (names if names is not None else ())),
             "keypoints": None if points is None else np.asarray(points).astype(np.int64).ravel(),
         }
     except ValueError as error:
-        raise MissingAssetError(f"{path} is not a FaceVerse model ({error}); give the model's own .npy.") from error
+        raise MissingAssetError(
+            f"{path} is not a FaceVerse model ({error}); give the model's own .npy."
+        ) from error
 
 
 def _regions(faces: np.ndarray, template: np.ndarray) -> dict[str, np.ndarray]:
@@ -152,7 +171,9 @@ def _regions(faces: np.ndarray, template: np.ndarray) -> dict[str, np.ndarray]:
     _, first, sizes = np.unique(piece, return_index=True, return_counts=True)
     order = [p for p in np.argsort(first) if sizes[p] > 3]
     if len(order) < 3 or sizes[order[0]] < max(sizes[order[1:]]):
-        raise MissingAssetError("This file is not a FaceVerse head: no head followed by two eyeballs; give the model's own .npy.")
+        raise MissingAssetError(
+            "This file is not a FaceVerse head: no head followed by two eyeballs; give the model's own .npy."
+        )
     eyes = sorted(order[1:3], key=lambda p: -template[piece == p, 0].mean())
     names = dict(zip(("skin", "eyeball_left", "eyeball_right"), (order[0], *eyes)))
     regions = {name: np.flatnonzero(piece == p) for name, p in names.items()}

@@ -34,8 +34,8 @@ class FLAME(LinearHead):
     Args:
         path: the pickle; ``None`` takes the asset of this version.
         version: only names the file to look for and goes into :attr:`signature`.
-        template: ``head_template.obj`` or FLAME's texture .npz (keys vt, ft) for the texture coordinates, which are not in the
-            pickle; ``None`` takes whichever of the two assets is present.
+        template: ``head_template.obj`` or FLAME's texture .npz (keys vt, ft) for the texture coordinates, which are not in
+            the pickle; ``None`` takes whichever of the two assets is present.
         eyelids: two extra shapes, an .npz with arrays ``left`` and ``right`` (V, 3) in metres, or a folder with
             ``l_eyelid.npy`` and ``r_eyelid.npy``; ``None`` takes the asset ``flame-eyelids`` if present.
         n_identity, n_expression: how many of the 300 and 100 coefficients to use.
@@ -57,7 +57,9 @@ class FLAME(LinearHead):
         n_expression: int = 100,
     ) -> None:
         if version not in ASSET:
-            raise MissingAssetError(f"There is no FLAME version {version!r}; the versions are {', '.join(ASSET)}.")
+            raise MissingAssetError(
+                f"There is no FLAME version {version!r}; the versions are {', '.join(ASSET)}."
+            )
         file = assets.find(ASSET[version]) if path is None else Path(path)
         data = _checked(load_pickle(file), file)
         shapes = data["shapedirs"]
@@ -74,7 +76,11 @@ class FLAME(LinearHead):
         )  # fmt: skip
         lids = _eyelids(eyelids, len(data["v_template"]))
         super().__init__(
-            torch.from_numpy(data["v_template"]), torch.from_numpy(identity), torch.from_numpy(expression), rig, lids
+            torch.from_numpy(data["v_template"]),
+            torch.from_numpy(identity),
+            torch.from_numpy(expression),
+            rig,
+            lids,
         )
         self.version, self.source_hash = version, assets.file_hash(file)
         self.expression_names = tuple(f"exp_{i:03d}" for i in range(self.n_expression))
@@ -93,10 +99,13 @@ class FLAME(LinearHead):
         sizes = torch.bincount(piece)
         order = sizes.argsort(descending=True, stable=True)[:3].tolist()
         if len(order) < 3 or sizes[order[2]] < 4:
-            raise MissingAssetError("This file is not a FLAME head: it has no two eyeballs; give the model's own pickle.")
+            raise MissingAssetError(
+                "This file is not a FLAME head: it has no two eyeballs; give the model's own pickle."
+            )
         eyes = sorted(order[1:], key=lambda p: -float(self.v_template[piece == p, 0].mean()))
         self.vertex_regions = {
-            name: (piece == p).nonzero()[:, 0] for name, p in zip(("skin", "eyeball_left", "eyeball_right"), [order[0], *eyes])
+            name: (piece == p).nonzero()[:, 0]
+            for name, p in zip(("skin", "eyeball_left", "eyeball_right"), [order[0], *eyes])
         }
         self.vertex_regions["neck"] = ((weights[:, 0] > 0.05) & (piece == order[0])).nonzero()[:, 0]
         inside = torch.zeros(len(self.v_template), dtype=torch.bool)
@@ -106,7 +115,9 @@ class FLAME(LinearHead):
             self.face_regions[name] = inside[self.faces].all(1).nonzero()[:, 0]
 
     def _set_uv(self, template: str | None) -> None:
-        found = Path(template) if template else assets.locate("flame-template") or assets.locate("flame-texture")
+        found = (
+            Path(template) if template else assets.locate("flame-template") or assets.locate("flame-texture")
+        )
         self._uv: Tensor | None
         self._uv_faces: Tensor | None
         if found is None:
@@ -131,7 +142,7 @@ class FLAME(LinearHead):
         return value
 
     def mouth_loop(self) -> tuple[Tensor, Tensor]:
-        """``(upper, lower)`` vertex ids of the rim of the mouth hole, each from the corner at smallest x to that at largest x.
+        """``(upper, lower)`` vertex ids of the rim of the mouth hole, each from the corner at smallest x to the other one.
 
         Both contain both corners. It is the highest boundary loop of the mesh; the other one is the neck's.
 
@@ -162,7 +173,12 @@ class FLAME(LinearHead):
         """
         zeros = self.zeros(len(pose), pose.device)
         params = zeros._replace(
-            identity=identity, expression=expression, rotation=pose[:, :3], neck=pose[:, 3:6], jaw=pose[:, 6:9], eyes=pose[:, 9:]
+            identity=identity,
+            expression=expression,
+            rotation=pose[:, :3],
+            neck=pose[:, 3:6],
+            jaw=pose[:, 6:9],
+            eyes=pose[:, 9:],
         )
         root = self._joints(params)[:, 0]
         offset = root - (axis_angle_to_matrix(params.rotation) @ root[..., None])[..., 0]
@@ -186,7 +202,9 @@ def boundary_loops(faces: np.ndarray) -> list[np.ndarray]:
         while following != start:
             loop.append(following)
             if following not in after:
-                raise HeadModelMismatchError("The mesh's boundary does not consist of loops; use the model's own topology.")
+                raise HeadModelMismatchError(
+                    "The mesh's boundary does not consist of loops; use the model's own topology."
+                )
             following = after.pop(following)
         loops.append(np.array(loop))
     return loops
@@ -205,9 +223,13 @@ def read_uv(path: Path, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         else:
             uv, uv_faces, corners = _read_obj(path)
     except (OSError, KeyError, ValueError, IndexError) as error:
-        raise MissingAssetError(f"{path} holds no texture coordinates ({error}); give FLAME's head_template.obj.") from error
+        raise MissingAssetError(
+            f"{path} holds no texture coordinates ({error}); give FLAME's head_template.obj."
+        ) from error
     if uv_faces.shape != faces.shape or not (corners == faces).all():
-        raise HeadModelMismatchError(f"{path} has other triangles than the FLAME file; give the template of this model.")
+        raise HeadModelMismatchError(
+            f"{path} has other triangles than the FLAME file; give the template of this model."
+        )
     return uv.astype(np.float32), uv_faces.astype(np.int64)
 
 
@@ -215,7 +237,9 @@ def _read_obj(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """``(vt (T, 2), triangles of vt, triangles of v)`` of a triangulated OBJ file."""
     lines = path.read_text().splitlines()
     uv = np.array([line.split()[1:3] for line in lines if line.startswith("vt ")], float)
-    corners = [[corner.split("/")[:2] for corner in line.split()[1:]] for line in lines if line.startswith("f ")]
+    corners = [
+        [corner.split("/")[:2] for corner in line.split()[1:]] for line in lines if line.startswith("f ")
+    ]
     indices = np.array(corners, np.int64) - 1
     return uv, indices[..., 1], indices[..., 0]
 
@@ -224,14 +248,28 @@ def _checked(content: Any, path: Path) -> dict[str, Any]:
     """FLAME's arrays with the expected shapes; float64 as stored."""
     wanted = ("v_template", "f", "shapedirs", "posedirs", "J_regressor", "weights")
     if not isinstance(content, dict) or any(key not in content for key in wanted):
-        raise MissingAssetError(f"{path} is not a FLAME model (keys {', '.join(wanted)}); give the model's own pickle.")
+        raise MissingAssetError(
+            f"{path} is not a FLAME model (keys {', '.join(wanted)}); give the model's own pickle."
+        )
     data = {key: content[key] for key in wanted}
     data["f"] = np.asarray(data["f"]).astype(np.int64)
     count = len(data["v_template"])
-    shapes = {"v_template": (count, 3), "posedirs": (count, 3, 36), "weights": (count, 5), "J_regressor": (5, count)}
+    shapes = {
+        "v_template": (count, 3),
+        "posedirs": (count, 3, 36),
+        "weights": (count, 5),
+        "J_regressor": (5, count),
+    }
     wrong = [key for key, shape in shapes.items() if data[key].shape != shape]
-    if wrong or data["shapedirs"].shape[:2] != (count, 3) or data["f"].shape[1:] != (3,) or data["f"].max() >= count:
-        raise MissingAssetError(f"{path} is not a FLAME model (shapes of {', '.join(wrong or ['f'])}); give its own pickle.")
+    if (
+        wrong
+        or data["shapedirs"].shape[:2] != (count, 3)
+        or data["f"].shape[1:] != (3,)
+        or data["f"].max() >= count
+    ):
+        raise MissingAssetError(
+            f"{path} is not a FLAME model (shapes of {', '.join(wrong or ['f'])}); give its own pickle."
+        )
     return data
 
 
@@ -249,6 +287,6 @@ def _eyelids(path: str | None, count: int) -> Tensor | None:
         shapes = np.stack([np.asarray(x, np.float64).reshape(count, 3) for x in pair], -1)
     except (OSError, KeyError, ValueError) as error:
         raise MissingAssetError(
-            f"{found} holds no eyelid shapes for this head ({error}); give an .npz with left and right of shape ({count}, 3)."
+            f"{found} holds no eyelid shapes for this head ({error}); give an .npz with left and right, ({count}, 3) each."
         ) from error
     return torch.from_numpy(shapes)

@@ -29,7 +29,7 @@ ORIGIN = np.array([0.0, 1.0, 5.0], dtype=np.float32)
 where FLAME has it."""
 
 BLINK_CLOSURE = 1.1
-"""The file's eyeBlink leaves the lids 0.8 mm apart, which its lashes hide; times this factor coefficient 1 closes the eye."""
+"""The file's eyeBlink leaves the lids 0.8 mm apart, which its lashes hide; times this, coefficient 1 closes the eye."""
 
 VISIBLE = ("face", "head_neck", "mouth_socket", "gums_tongue", "teeth", "sclera_left", "sclera_right")
 """Parts that one sees and tracks. Left out by default: the inner eyeball (the file calls it iris; the outer surface,
@@ -39,19 +39,21 @@ sclera with cornea, covers it everywhere), eye sockets, tear fluid, eye blend an
 class ICTFace(LinearHead):
     """The ICT head in metres, y up, face towards +z.
 
-    Gaze: the file's eyeLook shapes move the lids only, its eyeballs stand still under all expressions; eyeballs are turned by
-    ``params.eyes`` alone, lids follow by eyeLook; at zero the
-    optical axes point 5.7 degrees outwards, as in the file (real eyes do so too when they look straight ahead). Jaw: both the sculpted jawOpen (linear, in ``expression``) and the joint
-    ``params.jaw`` (skinned from jawOpen, hinge from the motion of the lower teeth) open the mouth; use one of them.
-    ``params.eyelids`` adds to the coefficients eyeBlink_L and eyeBlink_R. Identity coefficients are N(0, 1), expressions 0..1.
+    Gaze: the file's eyeLook shapes move the lids only, its eyeballs stand still under all expressions; eyeballs are turned
+    by ``params.eyes`` alone and lids follow by eyeLook. At zero the optical axes point 5.7 degrees outwards, as in the file
+    (real eyes do so too when they look straight ahead).
+
+    Jaw: both the sculpted jawOpen (linear, in ``expression``) and the joint ``params.jaw`` (skinned from jawOpen, hinge from
+    the motion of the lower teeth) open the mouth; use one of them. ``params.eyelids`` adds to the coefficients eyeBlink_L
+    and eyeBlink_R. Identity coefficients are N(0, 1), expressions 0..1.
 
     ``vertex_regions`` holds all parts of the file; ``face_regions`` has ``skin`` (with ``face`` and ``neck`` as subsets),
     ``mouth``, ``gums``, ``teeth`` (``teeth_upper``, ``teeth_lower``), ``eyeball_*`` and, on their outer surface, ``iris_*``.
 
     Args:
         path: the .npz; ``None`` takes the asset ``ict-facekit``.
-        parts: names of the file's regions to keep as faces (vertices are all kept, so that the file's indices stay valid), or
-            ``"all"`` for its 52,220 triangles; texture coordinates outside :data:`VISIBLE` are zero.
+        parts: names of the file's regions to keep as faces (vertices are all kept, so that the file's indices stay valid),
+            or ``"all"`` for its 52,220 triangles; texture coordinates outside :data:`VISIBLE` are zero.
 
     Raises:
         MissingAssetError: no file, or not an ICT file.

@@ -26,8 +26,9 @@ REGIONS = {
     "eyeball_left": (21451, 23021), "eyeball_right": (23021, 24591), "lacrimal_fluid_left": (24591, 24795),
     "lacrimal_fluid_right": (24795, 24999), "eye_blend_left": (24999, 25023), "eye_blend_right": (25023, 25047),
     "eye_occlusion_left": (25047, 25199), "eye_occlusion_right": (25199, 25351), "eyelashes_left": (25351, 26035),
-    "eyelashes_right": (26035, 26719), "face_narrow": (0, 6706), "sclera_left": (21451, 22221), "iris_left": (22221, 23021),
-    "sclera_right": (23021, 23791), "iris_right": (23791, 24591), "teeth_upper": (17039, 19247), "teeth_lower": (19247, 21451),
+    "eyelashes_right": (26035, 26719), "face_narrow": (0, 6706), "sclera_left": (21451, 22221),
+    "iris_left": (22221, 23021), "sclera_right": (23021, 23791), "iris_right": (23791, 24591),
+    "teeth_upper": (17039, 19247), "teeth_lower": (19247, 21451),
 }  # fmt: skip
 JAW_LINE = (1278, 1272, 12, 1834, 243, 781, 2199, 1447, 966, 3661, 4390, 3022, 2484, 4036, 2253, 3490, 3496)
 """The published alternative for the first 17 of the 68 landmarks."""
@@ -61,16 +62,19 @@ def fetch_ict(progress: Callable[[int, int], None] | None = None) -> Path:
         with zipfile.ZipFile(archive) as opened:
             root = next((n for n in opened.namelist() if n.endswith(f"FaceXModel/{NEUTRAL}")), None)
             if root is None:
-                raise MissingAssetError(f"{asset.url} holds no ICT head; try again or tell the avatarzoo authors.")
+                raise MissingAssetError(
+                    f"{asset.url} holds no ICT head; try again or tell the avatarzoo authors."
+                )
             build(zipfile.Path(opened, root.removesuffix(NEUTRAL)), temporary)
         assets.check_download(asset, temporary)
     return target
 
 
-def build(folder: Path | zipfile.Path, target: Path, regions: dict[str, tuple[int, int]] | None = None) -> None:
+def build(folder: Any, target: Path, regions: dict[str, tuple[int, int]] | None = None) -> None:
     """Write the .npz from a folder like upstream's ``FaceXModel``.
 
     Args:
+        folder: a ``pathlib.Path`` or ``zipfile.Path``.
         regions: name -> range of vertices, instead of the published :data:`REGIONS`.
 
     Raises:
@@ -86,7 +90,9 @@ def build(folder: Path | zipfile.Path, target: Path, regions: dict[str, tuple[in
         bases = {key: _basis(folder, group, mesh) for key, group in
                  (("identity", identities), ("expression", expressions), ("extra", extras))}  # fmt: skip
     except (OSError, KeyError, ValueError) as error:
-        raise MissingAssetError(f"{folder} is not ICT-FaceKit's FaceXModel folder ({error}); get it again.") from error
+        raise MissingAssetError(
+            f"{folder} is not ICT-FaceKit's FaceXModel folder ({error}); get it again."
+        ) from error
     parent = Path(str(folder)).parent if isinstance(folder, Path) else folder.parent
     license_file = parent / "LICENSE"
     arrays = _topology(mesh, regions or REGIONS) | _lists(lists)
@@ -127,11 +133,13 @@ def _numbers(lines: list[str]) -> np.ndarray:
     return np.array(" ".join(lines).split(), np.float64).reshape(len(lines), -1)
 
 
-def _basis(folder: Path | zipfile.Path, names: list[str], mesh: Mesh) -> tuple[list[str], np.ndarray]:
+def _basis(folder: Any, names: list[str], mesh: Mesh) -> tuple[list[str], np.ndarray]:
     """``(names, (n, V, 3) float16)``: differences to the neutral mesh."""
     basis = np.empty((len(names), *mesh.vertices.shape), np.float16)
     for i, name in enumerate(names):
-        lines = [line[2:] for line in (folder / f"{name}.obj").read_text().splitlines() if line.startswith("v ")]
+        lines = [
+            line[2:] for line in (folder / f"{name}.obj").read_text().splitlines() if line.startswith("v ")
+        ]
         basis[i] = _numbers(lines)[:, :3] - mesh.vertices
     return names, basis
 
@@ -169,7 +177,7 @@ def _topology(mesh: Mesh, regions: dict[str, tuple[int, int]]) -> dict[str, Any]
 def _lists(lists: dict[str, Any]) -> dict[str, np.ndarray]:
     """Index lists of ``vertex_indices.json``; those of rigid vertices have had more than one name upstream."""
     landmarks = np.array(lists["idx_to_landmark_verts"], np.int32)
-    rigid = next((lists[key] for key in lists if key.endswith("rigid_verts")), [])
+    rigid: list[int] = next((lists[key] for key in lists if key.endswith("rigid_verts")), [])
     return {
         "landmarks68": landmarks,
         "landmarks68_jawline": np.concatenate([np.array(JAW_LINE, np.int32), landmarks[17:]]),

@@ -42,6 +42,17 @@ class LinearHead(HeadModel):
     stays the same, and joints at rest cost nothing: that is what animation at 25 frames/s needs.
     """
 
+    identity_basis: Tensor
+    expression_basis: Tensor
+    eyelid_basis: Tensor | None
+    skin_weights: Tensor
+    joint_template: Tensor
+    joint_identity: Tensor
+    joint_expression: Tensor | None
+    correctives: Tensor | None
+    local_vertices: Tensor
+    local_weights: Tensor
+
     def __init__(
         self,
         template: Float[Tensor, "v 3"],

@@ -1,8 +1,9 @@
 """Reading other people's pickles without running them.
 
 Head models come as pickles of numpy arrays, scipy sparse matrices and chumpy arrays. Here a pickle may name only the exact
-(module, name) pairs of :data:`ALLOWED`, and each of them is answered by a stand-in of ours that records its arguments: neither
-numpy's nor scipy's nor chumpy's own reconstruction code sees them. Real arrays are made afterwards, from checked values.
+(module, name) pairs of :data:`ALLOWED`, and each of them is answered by a stand-in of ours that records its arguments:
+neither numpy's nor scipy's nor chumpy's own reconstruction code sees them. Real arrays are made afterwards, from
+checked values.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ def load_pickle(path: str | Path) -> Any:
 
 
 def load_npy(path: str | Path) -> Any:
-    """The content of an .npy file; arrays of objects are unpickled by :func:`loads`, and one holding a single object gives it.
+    """The content of an .npy file; arrays of objects go through :func:`loads`, and one holding a single object gives it.
 
     Raises:
         MissingAssetError, UnsafeCheckpointError: as :func:`load_pickle`.
@@ -51,7 +52,9 @@ def load_npy(path: str | Path) -> Any:
             file.seek(0)
             return np.load(file, allow_pickle=False)
     except (ValueError, EOFError, SyntaxError, TypeError) as error:
-        raise MissingAssetError(f"{path} is not a readable .npy file ({error}); get it again from its origin.") from error
+        raise MissingAssetError(
+            f"{path} is not a readable .npy file ({error}); get it again from its origin."
+        ) from error
     content = loads(file.read(), str(path))
     return content.item() if isinstance(content, np.ndarray) and content.size == 1 else content
 
@@ -62,7 +65,9 @@ def loads(content: bytes, name: str) -> Any:
         return _Resolver().value(_Unpickler(content, name).load())
     except UnsafeCheckpointError:
         raise
-    except Exception as error:  # a damaged pickle can fail in any way, always before anything foreign is called
+    except (
+        Exception
+    ) as error:  # a damaged pickle can fail in any way, always before anything foreign is called
         raise MissingAssetError(
             f"{name} is damaged or holds something else than arrays ({type(error).__name__}: {error}); get it again."
         ) from error
@@ -72,7 +77,9 @@ def _read(path: str | Path) -> bytes:
     try:
         return Path(path).read_bytes()
     except OSError as error:
-        raise MissingAssetError(f"{path} cannot be read ({error.strerror}); give the path of the model file.") from error
+        raise MissingAssetError(
+            f"{path} cannot be read ({error.strerror}); give the path of the model file."
+        ) from error
 
 
 class _Sealed(type):
@@ -88,7 +95,8 @@ class _StandIn(metaclass=_Sealed):
     __slots__ = ("arguments", "state")
 
     def __init__(self, *arguments: Any) -> None:
-        self.arguments, self.state = arguments, None
+        self.arguments = arguments
+        self.state: Any = None
 
     def __setstate__(self, state: Any) -> None:
         self.state = state
@@ -185,15 +193,15 @@ class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in ALLOWED:
             raise UnsafeCheckpointError(
-                f"{self.name} asks for {module}.{name}, which a head model has no use for: it was refused and nothing of it "
-                "was run; get the file from its publisher again."
+                f"{self.name} asks for {module}.{name}, which a head model has no use for: it was refused and nothing of "
+                "it was run; get the file from its publisher again."
             )
         return ALLOWED[module, name]
 
     def persistent_load(self, key: Any) -> Any:
         raise UnsafeCheckpointError(
-            f"{self.name} refers to an object outside itself ({key!r}), which a head model has no use for: it was refused; get "
-            "the file from its publisher again."
+            f"{self.name} refers to an object outside itself ({key!r}), which a head model has no use for: it was refused; "
+            "get the file from its publisher again."
         )
 
 
@@ -214,7 +222,9 @@ class _Resolver:
         if id(thing) in self.busy:
             raise ValueError("an object that contains itself")
         self.busy.add(id(thing))
-        result = self._container(thing) if not isinstance(thing, _StandIn) else MAKERS[type(thing)](self, thing)
+        result = (
+            self._container(thing) if not isinstance(thing, _StandIn) else MAKERS[type(thing)](self, thing)
+        )
         self.done[id(thing)] = (thing, result)
         return result
 
@@ -244,7 +254,7 @@ class _Resolver:
         state = thing.state or (3, "=", None, None, None)
         if any(x is not None for x in state[2:5]) or state[1] not in ("<", ">", "|", "="):
             raise ValueError("an array with fields")
-        return np.dtype(code).newbyteorder(state[1])
+        return np.dtype(code).newbyteorder(str(state[1]))  # type: ignore[arg-type]
 
     def encoded(self, thing: _StandIn) -> bytes:
         if not thing.arguments:

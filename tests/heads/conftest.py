@@ -12,7 +12,9 @@ import pytest
 import scipy.sparse
 
 
-def sphere(centre: tuple[float, float, float], radius: float, rings: int = 6, columns: int = 8) -> tuple[np.ndarray, np.ndarray]:
+def sphere(
+    centre: tuple[float, float, float], radius: float, rings: int = 6, columns: int = 8
+) -> tuple[np.ndarray, np.ndarray]:
     """A closed sphere of quads split into triangles, poles up and down."""
     angles = np.linspace(0, np.pi, rings + 1)[1:-1]
     around = np.arange(columns) * 2 * np.pi / columns
@@ -38,7 +40,11 @@ def head_mesh() -> tuple[np.ndarray, np.ndarray]:
     mouth = (abs(skin[:, 0]) < 0.03) & (abs(skin[:, 1] + 0.03) < 0.015) & (skin[:, 2] > 0)
     kept = faces[~(mouth | (skin[:, 1] < -0.09))[faces].any(1)]
     used, kept = np.unique(kept, return_inverse=True)
-    parts = [(skin[used], kept.reshape(-1, 3)), sphere((0.03, 0.03, 0.09), 0.012), sphere((-0.03, 0.03, 0.09), 0.012)]
+    parts = [
+        (skin[used], kept.reshape(-1, 3)),
+        sphere((0.03, 0.03, 0.09), 0.012),
+        sphere((-0.03, 0.03, 0.09), 0.012),
+    ]
     offsets = np.cumsum([0, *(len(v) for v, _ in parts)])
     return np.concatenate([v for v, _ in parts]), np.concatenate([f + o for (_, f), o in zip(parts, offsets)])
 

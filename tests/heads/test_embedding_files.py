@@ -18,7 +18,9 @@ def head(flame_file):
 def embedding(head):
     generator = torch.manual_seed(0)
     weights = torch.rand(478, 3, generator=generator)
-    return LandmarkEmbedding(torch.randint(len(head.faces), (478,), generator=generator), weights / weights.sum(1, keepdim=True))
+    return LandmarkEmbedding(
+        torch.randint(len(head.faces), (478,), generator=generator), weights / weights.sum(1, keepdim=True)
+    )
 
 
 def test_missing_embedding_names_the_command(head):

@@ -23,7 +23,9 @@ def test_linear_model_in_metres(head, faceverse_data):
     params = head.zeros(2)._replace(
         identity=torch.randn(2, 150, generator=generator), expression=torch.rand(2, 52, generator=generator)
     )
-    expected = faceverse_data["meanshape"].ravel() + params.identity.double().numpy() @ faceverse_data["idBase"].T
+    expected = (
+        faceverse_data["meanshape"].ravel() + params.identity.double().numpy() @ faceverse_data["idBase"].T
+    )
     expected += params.expression.double().numpy() @ faceverse_data["exBase_52"].T
     np.testing.assert_allclose(head(params), expected.reshape(2, -1, 3) / 1000, atol=1e-6)
 
@@ -45,7 +47,9 @@ def test_scale_axes_and_offset(head, faceverse_file):
     """The public v3 tracker's own frame, and one shifted like Next3D's."""
     params = head.zeros()._replace(identity=torch.randn(1, 150), expression=torch.rand(1, 52))
     flipped = FaceVerse(str(faceverse_file), scale=0.01, axes=(1, -1, -1))
-    torch.testing.assert_close(flipped(params), head(params) * 10 * torch.tensor([1.0, -1, -1]), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        flipped(params), head(params) * 10 * torch.tensor([1.0, -1, -1]), atol=1e-5, rtol=1e-5
+    )
     moved = FaceVerse(str(faceverse_file), offset=(0, 1, 0))
     torch.testing.assert_close(moved(params), head(params) + torch.tensor([0.0, 1, 0]))
     mirrored = FaceVerse(str(faceverse_file), axes=(1, 1, -1))
@@ -67,8 +71,12 @@ def test_eyes_turn_about_their_middle_and_nothing_else_moves(head):
     assert torch.equal(moved[still], rest[still])
     centre = head.joints(params)["eye_left"][0]
     torch.testing.assert_close(centre, rest[left].mean(0) + torch.tensor([0, 0, 0.0005]), atol=1e-6, rtol=0)
-    torch.testing.assert_close((moved[left] - centre).norm(dim=1), (rest[left] - centre).norm(dim=1), atol=1e-6, rtol=0)
-    assert moved[left][rest[left][:, 2].argmax(), 0] > rest[left][rest[left][:, 2].argmax(), 0]  # +y turns to +x
+    torch.testing.assert_close(
+        (moved[left] - centre).norm(dim=1), (rest[left] - centre).norm(dim=1), atol=1e-6, rtol=0
+    )
+    assert (
+        moved[left][rest[left][:, 2].argmax(), 0] > rest[left][rest[left][:, 2].argmax(), 0]
+    )  # +y turns to +x
 
 
 def test_neck_turns_all_and_jaw_is_refused(head):

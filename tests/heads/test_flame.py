@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,9 @@ def native(data, betas, pose, translation):
     joints = data["J_regressor"].toarray() @ shaped
     angles = pose.reshape(5, 3)
     features = np.concatenate([(Rotation.from_rotvec(a).as_matrix() - np.eye(3)).ravel() for a in angles[1:]])
-    return module.reference(shaped + data["posedirs"] @ features, joints, angles, data["weights"]) + translation
+    return (
+        module.reference(shaped + data["posedirs"] @ features, joints, angles, data["weights"]) + translation
+    )
 
 
 @pytest.fixture(scope="module")
@@ -33,17 +36,25 @@ def flame(flame_file):
 
 def test_forward_equals_the_paper(flame, flame_data):
     rng = np.random.default_rng(1)
-    betas, pose, translation = rng.normal(size=(2, 400)), rng.normal(size=(2, 15)) * 0.4, rng.normal(size=(2, 3))
+    betas, pose, translation = (
+        rng.normal(size=(2, 400)),
+        rng.normal(size=(2, 15)) * 0.4,
+        rng.normal(size=(2, 3)),
+    )
     to = lambda x: torch.from_numpy(x).float()  # noqa: E731
     params = flame.from_native(to(betas[:, :300]), to(betas[:, 300:]), to(pose), to(translation))
     vertices = flame(params)
     for b in range(2):
-        np.testing.assert_allclose(vertices[b], native(flame_data, betas[b], pose[b], translation[b]), atol=2e-6)
+        np.testing.assert_allclose(
+            vertices[b], native(flame_data, betas[b], pose[b], translation[b]), atol=2e-6
+        )
 
 
 @pytest.mark.parametrize("protocol", [0, 2, 4])
 @pytest.mark.parametrize("chumpy", [True, False])
-def test_every_way_to_write_the_file_gives_the_same_head(protocol, chumpy, flame, flame_data, make_flame, tmp_path):
+def test_every_way_to_write_the_file_gives_the_same_head(
+    protocol, chumpy, flame, flame_data, make_flame, tmp_path
+):
     other = FLAME(str(make_flame(tmp_path / "m.pkl", flame_data, protocol, chumpy)), version="2023")
     assert torch.equal(other.v_template, flame.v_template)
     assert torch.equal(other.identity_basis, flame.identity_basis)
@@ -85,9 +96,12 @@ def test_identity_cache_follows_the_identity_and_stays_out_of_graphs(flame):
 def test_joints_depend_on_identity_and_expression_as_in_flame(flame, flame_data):
     betas = np.random.default_rng(2).normal(size=400)
     params = flame.zeros()._replace(
-        identity=torch.from_numpy(betas[None, :300]).float(), expression=torch.from_numpy(betas[None, 300:]).float()
+        identity=torch.from_numpy(betas[None, :300]).float(),
+        expression=torch.from_numpy(betas[None, 300:]).float(),
     )
-    expected = flame_data["J_regressor"].toarray() @ (flame_data["v_template"] + flame_data["shapedirs"] @ betas)
+    expected = flame_data["J_regressor"].toarray() @ (
+        flame_data["v_template"] + flame_data["shapedirs"] @ betas
+    )
     joints = flame.joints(params)
     for i, name in enumerate(("neck", "jaw", "eye_left", "eye_right"), 1):
         np.testing.assert_allclose(joints[name][0], expected[i], atol=1e-6)
@@ -118,7 +132,7 @@ def test_mouth_loop(flame):
     assert points[upper[1:-1], 1].mean() > points[lower[1:-1], 1].mean() + 0.01
     assert len(set(upper.tolist()) & set(lower.tolist())) == 2
     edges = {frozenset(e) for f in flame.faces.tolist() for e in zip(f, f[1:] + f[:1])}
-    assert all(frozenset(e) in edges for line in (upper.tolist(), lower.tolist()) for e in zip(line, line[1:]))
+    assert all(frozenset(e) in edges for line in (upper.tolist(), lower.tolist()) for e in pairwise(line))
 
 
 def test_head_without_a_hole_has_no_mouth_loop(flame_data, make_flame, tmp_path):
@@ -134,7 +148,9 @@ def test_head_without_a_hole_has_no_mouth_loop(flame_data, make_flame, tmp_path)
 
 def obj_text(data, uv):
     lines = [f"v {x} {y} {z}" for x, y, z in data["v_template"]] + [f"vt {u} {v}" for u, v in uv]
-    return "\n".join([*lines, *("f " + " ".join(f"{i + 1}/{i + 1}" for i in face) for face in data["f"].astype(int))])
+    return "\n".join(
+        [*lines, *("f " + " ".join(f"{i + 1}/{i + 1}" for i in face) for face in data["f"].astype(int))]
+    )
 
 
 def test_texture_coordinates_come_from_the_template(flame, flame_file, flame_data, tmp_path, monkeypatch):

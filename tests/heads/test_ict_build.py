@@ -16,9 +16,10 @@ from avatarzoo.heads import ICTFace
 from avatarzoo.heads.ict_build import NEUTRAL, build, fan, fetch_ict, read_obj
 
 PARTS = {  # name: centre, radius (cm); in the order of the vertices
-    "face": ((0, 0, 2), 9), "head_neck": ((0, -2, -2), 11), "mouth_socket": ((0, -4, 7), 2), "gums_tongue": ((0, -4, 7), 1.5),
-    "teeth_upper": ((0, -3, 9), 0.8), "teeth_lower": ((0, -5, 9), 0.8), "sclera_left": ((3, 3, 8), 1.5), "iris_left": ((3, 3, 8), 1.3),
-    "sclera_right": ((-3, 3, 8), 1.5), "iris_right": ((-3, 3, 8), 1.3),
+    "face": ((0, 0, 2), 9), "head_neck": ((0, -2, -2), 11), "mouth_socket": ((0, -4, 7), 2),
+    "gums_tongue": ((0, -4, 7), 1.5),
+    "teeth_upper": ((0, -3, 9), 0.8), "teeth_lower": ((0, -5, 9), 0.8), "sclera_left": ((3, 3, 8), 1.5),
+    "iris_left": ((3, 3, 8), 1.3), "sclera_right": ((-3, 3, 8), 1.5), "iris_right": ((-3, 3, 8), 1.3),
 }  # fmt: skip
 JOINED = {"teeth": ("teeth_upper", "teeth_lower"), "eyeball_left": ("sclera_left", "iris_left"),
           "eyeball_right": ("sclera_right", "iris_right")}  # fmt: skip
@@ -32,7 +33,9 @@ def ball(part: int) -> tuple[np.ndarray, np.ndarray, list[list[int]]]:
     centre, radius = list(PARTS.values())[part]
     polar = np.linspace(0, np.pi, RINGS + 1)[1:-1, None]
     around = np.arange(COLUMNS) * 2 * np.pi / COLUMNS
-    ring = np.stack(np.broadcast_arrays(np.sin(polar) * np.cos(around), np.sin(polar) * np.sin(around), np.cos(polar)), -1)
+    ring = np.stack(
+        np.broadcast_arrays(np.sin(polar) * np.cos(around), np.sin(polar) * np.sin(around), np.cos(polar)), -1
+    )
     points = np.concatenate([[[0, 0, 1.0]], ring.reshape(-1, 3), [[0, 0, -1.0]]])
     reach = np.arccos(points[:, 2:].clip(-1, 1)) / np.pi
     flat = points[:, :2] / np.linalg.norm(points[:, :2], axis=1, keepdims=True).clip(1e-9)
@@ -60,7 +63,9 @@ def write_folder(folder: Path) -> dict[str, tuple[int, int]]:
     lines = [f"vt {u:.6f} {v:.6f}" for _, uv, _ in balls for u, v in uv]
     for name, start, (_, _, polygons) in zip(PARTS, starts, balls):
         lines.append(f"usemtl M_{name}")
-        lines += ["f " + " ".join(f"{i + start + 1}/{i + start + 1}" for i in polygon) for polygon in polygons]
+        lines += [
+            "f " + " ".join(f"{i + start + 1}/{i + start + 1}" for i in polygon) for polygon in polygons
+        ]
 
     def write(name: str, points: np.ndarray, more: list[str]) -> None:
         text = [f"v {x:.6f} {y:.6f} {z:.6f}" for x, y, z in points]
@@ -69,7 +74,11 @@ def write_folder(folder: Path) -> dict[str, tuple[int, int]]:
     rng = np.random.default_rng(0)
     write(NEUTRAL.removesuffix(".obj"), vertices, lines)
     for i in range(4):
-        write(f"identity{i:03d}", vertices + rng.normal(size=3) * 0.1 + rng.normal(size=vertices.shape) * 0.01, lines)
+        write(
+            f"identity{i:03d}",
+            vertices + rng.normal(size=3) * 0.1 + rng.normal(size=vertices.shape) * 0.01,
+            lines,
+        )
     for name in EXPRESSIONS:
         moved = vertices.copy()
         if name == "jawOpen":
@@ -80,7 +89,11 @@ def write_folder(folder: Path) -> dict[str, tuple[int, int]]:
             moved[: regions["face"][1]] += rng.normal(size=(regions["face"][1], 3)) * 0.1
         write(name, moved, lines)
     write("cheekRaiser_L", vertices + 0.5, lines)
-    lists = {"expressions": EXPRESSIONS, "idx_to_landmark_verts": list(range(68)), "idx_to_lap_rigid_verts": [1, 2]}
+    lists = {
+        "expressions": EXPRESSIONS,
+        "idx_to_landmark_verts": list(range(68)),
+        "idx_to_lap_rigid_verts": [1, 2],
+    }
     (folder / "vertex_indices.json").write_text(json.dumps(lists))
     (folder.parent / "LICENSE").write_text("MIT License")
     return regions
@@ -130,9 +143,13 @@ def test_polygons_become_fans_in_the_order_of_their_corners(upstream, built):
             expected += [[corners[0], corners[i], corners[i + 1]] for i in range(1, len(corners) - 1)]
     with np.load(built) as file:
         assert file["faces"].tolist() == expected
-        np.testing.assert_array_equal(file["uv_faces"], file["faces"])  # the test's texture is numbered like its vertices
+        np.testing.assert_array_equal(
+            file["uv_faces"], file["faces"]
+        )  # the test's texture is numbered like its vertices
         assert [str(n) for n in file["material_names"]] == [f"M_{name}" for name in PARTS]
-        for name, (low, high), (first, end) in zip(file["region_names"], file["region_vertices"], file["region_faces"]):
+        for name, (low, high), (first, end) in zip(
+            file["region_names"], file["region_vertices"], file["region_faces"]
+        ):
             corners = file["faces"][first:end]
             assert (corners.min(), corners.max()) == (low, high - 1), name
     assert fan(np.array([[0, 1, 2, -1], [5, 6, 7, 8]])).tolist() == [[0, 1, 2, 0], [0, 1, 2, 1], [0, 2, 3, 1]]
@@ -157,7 +174,11 @@ def test_fetch_refuses_another_model_than_the_published_one(upstream, tmp_path, 
         for path in folder.iterdir():
             archive.write(path, Path("ICT-FaceKit-x") / path.relative_to(folder.parent))
     monkeypatch.setenv("AVATARZOO_ASSETS", str(tmp_path / "assets"))
-    monkeypatch.setattr(assets, "download", lambda url, target, progress: target.write_bytes((tmp_path / "a.zip").read_bytes()))
+    monkeypatch.setattr(
+        assets,
+        "download",
+        lambda url, target, progress: target.write_bytes((tmp_path / "a.zip").read_bytes()),
+    )
     with pytest.raises(MissingAssetError, match="not the published"):
         fetch_ict()
     assert list((tmp_path / "assets").iterdir()) == []
@@ -174,7 +195,10 @@ def test_head_reads_it_in_metres(head, built):
         np.testing.assert_allclose(head.v_template, expected, atol=1e-7)
         assert (head.n_identity, head.n_expression) == (4, len(EXPRESSIONS))
         params = head.zeros()._replace(identity=torch.tensor([[1.0, -2, 0, 0.5]]))
-        moved = np.einsum("n,nvk->vk", params.identity[0].numpy(), file["identity_basis"].astype(np.float32)) / 100
+        moved = (
+            np.einsum("n,nvk->vk", params.identity[0].numpy(), file["identity_basis"].astype(np.float32))
+            / 100
+        )
         np.testing.assert_allclose(head(params)[0], expected + moved, atol=1e-6)
     assert head.state_dict() == {}
 
@@ -205,7 +229,7 @@ def test_eyelids_add_to_blink_and_blink_closes(head, built):
 
 def test_parts_choose_faces_and_keep_vertices(built, head):
     everything, eyes = ICTFace(str(built), parts="all"), ICTFace(str(built), parts=("sclera_left", "face"))
-    inner = sum(len(ball(i)[2]) * 0 + 2 * COLUMNS * (RINGS - 1) for i, n in enumerate(PARTS) if n.startswith("iris"))
+    inner = 2 * 2 * COLUMNS * (RINGS - 1)  # triangles of the two inner eyeballs
     assert len(everything.faces) == len(head.faces) + inner
     assert len(eyes.v_template) == len(head.v_template)
     assert set(eyes.face_regions) >= {"skin", "face", "eyeball_left", "iris_left"}

@@ -23,23 +23,33 @@ def reference(vertices, joints, angles, weights):
         rest[:3, 3] = -joint
         relative.append(matrix @ rest)
     homogeneous = np.concatenate([vertices, np.ones((len(vertices), 1))], 1)
-    return np.stack([(sum(w * m for w, m in zip(row, relative)) @ v)[:3] for row, v in zip(weights, homogeneous)])
+    return np.stack(
+        [(sum(w * m for w, m in zip(row, relative)) @ v)[:3] for row, v in zip(weights, homogeneous)]
+    )
 
 
 def test_lbs_equals_homogeneous_matrices():
     rng = np.random.default_rng(0)
-    vertices, joints, angles = rng.normal(size=(3, 20, 3)), rng.normal(size=(3, 5, 3)), rng.normal(size=(3, 5, 3))
+    vertices, joints, angles = (
+        rng.normal(size=(3, 20, 3)),
+        rng.normal(size=(3, 5, 3)),
+        rng.normal(size=(3, 5, 3)),
+    )
     weights = rng.random((20, 5))
     weights /= weights.sum(1, keepdims=True)
     rotations = torch.from_numpy(Rotation.from_rotvec(angles.reshape(-1, 3)).as_matrix().reshape(3, 5, 3, 3))
     posed = lbs(*(torch.from_numpy(x) for x in (vertices, joints)), rotations, torch.from_numpy(weights))
     for b in range(3):
-        np.testing.assert_allclose(posed[b], reference(vertices[b], joints[b], angles[b], weights), atol=1e-12)
+        np.testing.assert_allclose(
+            posed[b], reference(vertices[b], joints[b], angles[b], weights), atol=1e-12
+        )
 
 
 def test_joints_at_rest_do_nothing():
     eye = torch.eye(3, dtype=torch.float64).expand(2, 5, 3, 3)
-    turn, shift = joint_transforms(eye, torch.randn(2, 5, 3, dtype=torch.float64, generator=torch.manual_seed(0)))
+    turn, shift = joint_transforms(
+        eye, torch.randn(2, 5, 3, dtype=torch.float64, generator=torch.manual_seed(0))
+    )
     assert torch.equal(turn, eye)
     assert shift.abs().max() == 0
 
