@@ -21,7 +21,7 @@ from avatarzoo.geometry.camera import OPENGL_TO_OPENCV, Camera, fov_intrinsics, 
 from avatarzoo.heads.base import HeadModel, HeadParams
 from avatarzoo.trackers import landmark_groups as groups
 from avatarzoo.trackers.gauss_newton import Motion, Problem, identity_step, refine
-from avatarzoo.trackers.gaze import eye_rotations, turned_irises
+from avatarzoo.trackers.gaze import eye_rotations, hidden_eyes, turned_irises
 from avatarzoo.trackers.landmark_model import LandmarkModel, landmark_model
 from avatarzoo.trackers.priors import IDENTITY_RIDGE, expression_prior
 from avatarzoo.trackers.smoothing import fill, runs, smooth_pose
@@ -96,7 +96,7 @@ def fit_sequence(
         held = Motion(turned[valid], moved[valid], motion.modes)
         motion = refine(tracker.problem, held, found, steps=1, hold=True)
     eyes, error = tracker.eyes_and_error(motion, found)
-    params = tracker.params(_spread(motion, valid), fill(_rows(eyes, valid), valid))
+    params = tracker.params(_spread(motion, valid), _seen_gaze(eyes, found, valid))
     errors = torch.full((len(valid),), float("nan"))
     errors[torch.from_numpy(valid)] = torch.from_numpy(error).float()
     return TrackFit(params, tracker.camera, errors, torch.from_numpy(valid))
@@ -205,7 +205,16 @@ class AnalyticTracker:
         weight = np.sqrt(self.weights) / self.sigma
         closure, contact = float(np.sqrt(CLOSURE)) / self.sigma, CONTACT / SIGMA * self.sigma
         return Problem(
-            base, self.modes, weight, closure, contact, self.focal, self.centre, self.prior, self.model.low, self.model.high
+            base,
+            self.modes,
+            weight,
+            closure,
+            contact,
+            self.focal,
+            self.centre,
+            self.prior,
+            self.model.low,
+            self.model.high,
         )
 
 
@@ -213,6 +222,17 @@ def _rows(values: np.ndarray, valid: np.ndarray) -> np.ndarray:
     """Values of the valid frames on the rows of the whole clip, zeros elsewhere."""
     whole = np.zeros((len(valid), *values.shape[1:]))
     whole[valid] = values
+    return whole
+
+
+def _seen_gaze(eyes: np.ndarray, found: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    """Eye rotations ``(T, 6)`` of the whole clip; behind closed lids and in lost frames interpolated."""
+    whole, hidden = _rows(eyes, valid), hidden_eyes(found)
+    for k in range(2):
+        seen = valid.copy()
+        seen[valid] = ~hidden[:, k]
+        if seen.any():
+            whole[:, 3 * k : 3 * k + 3] = fill(whole[:, 3 * k : 3 * k + 3], seen)
     return whole
 
 

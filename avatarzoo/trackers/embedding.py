@@ -1,10 +1,10 @@
 """Find the 478 MediaPipe points on any head model: draw it, detect, back-project, average.
 
-The detector is run on plainly shaded renders of a few identities, expressions and small yaws. Each detected point is
-carried back to the surface (face, barycentrics) and from there to the mean head at rest, where views are combined by the
-median and made symmetric. Lid and inner-lip rings are then put on the true margins (:mod:`avatarzoo.trackers.margins`):
-a detector looks for the dark line of a real eye or mouth and lands up to 3 mm outside it on a render, which would keep
-closed eyes and lips from closing.
+The detector is run on plainly shaded renders of a few identities, expressions and small yaws. Each detected
+point is carried back to the surface (face, barycentrics) and from there to the mean head at rest, where views
+are combined by the median and made symmetric. Lid and inner-lip rings are then put on the true margins
+(:mod:`avatarzoo.trackers.margins`): a detector looks for the dark line of a real eye or mouth and lands up to
+3 mm outside it on a render, which would keep closed eyes and lips from closing.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from tqdm import tqdm
 from avatarzoo.errors import MissingAssetError, NoFaceError
 from avatarzoo.geometry.camera import look_at_face
 from avatarzoo.heads.base import HeadModel, HeadParams, LandmarkEmbedding
+from avatarzoo.perception.landmarks import FaceLandmarker
 from avatarzoo.render.mesh import MeshFragments
 from avatarzoo.trackers import landmark_groups as groups
 from avatarzoo.trackers.margins import snap_margins
@@ -63,7 +64,7 @@ def ensure_embedding(head: HeadModel, progress: bool = True) -> LandmarkEmbeddin
 
 
 def attach(head: HeadModel, points: np.ndarray) -> LandmarkEmbedding:
-    """Nearest points of the surface of the mean head: irises on the eyeballs, the rest on the skin that is seen."""
+    """Nearest points of the surface of the mean head: irises on the eyeballs, the rest on the skin."""
     faces = np.empty(len(points), np.int64)
     weights = np.empty((len(points), 3))
     irises = {"eyeball_right": groups.IRIS_RIGHT, "eyeball_left": groups.IRIS_LEFT}
@@ -93,7 +94,7 @@ def closest_on_mesh(
 
 
 def _closest_barycentrics(p: np.ndarray, corners: np.ndarray) -> np.ndarray:
-    """Barycentrics of the point of each triangle nearest to p: inside the face, else the best of the three edges."""
+    """Barycentrics of each triangle's point nearest to p: inside it, else on the best of its edges."""
     a, b, c = (corners[..., k, :] for k in range(3))
     ab, ac, ap = b - a, c - a, p - a
 
@@ -118,7 +119,7 @@ def _closest_barycentrics(p: np.ndarray, corners: np.ndarray) -> np.ndarray:
 
 
 def _lip_outline(head: HeadModel, portrait: Portrait, views: list) -> np.ndarray:
-    """Closed outline of the lips on the mean head, to be painted: on bare skin a detector sees them 2 mm too thin.
+    """Closed outline of the lips on the mean head, to be painted: a detector sees bare lips 2 mm too thin.
 
     From the 68-point set of models that carry one, else from a first detection, widened by what it misses.
     """
@@ -141,15 +142,15 @@ def _observe(head: HeadModel, portrait: Portrait, views: list, progress: bool) -
     centre = _face_centre(head)
     distance = FACE_HEIGHT / FACE_SHARE / (2 * math.tan(math.radians(FOV) / 2))
     found: list[np.ndarray] = []
-    with _Detector() as detect:
+    with FaceLandmarker(max_faces=1, static=True) as landmarker:
         for params, yaw, pitch in tqdm(views, desc="landmark embedding", disable=not progress):
             with torch.no_grad():
                 vertices = head(params).cpu() - centre
             camera = look_at_face(distance, FOV, SIZE, torch.tensor([yaw]), torch.tensor([pitch]))
             image, fragments = portrait.draw(vertices, camera)
-            landmarks = detect(image[0])
-            if landmarks is not None:
-                found.append(_back_project(head, portrait, landmarks, fragments))
+            faces = landmarker.detect(image[0])
+            if len(faces):
+                found.append(_back_project(head, portrait, faces[0, :, :2], fragments))
     if len(found) < len(views) / 2:
         raise NoFaceError(
             f"the detector took only {len(found)} of {len(views)} renders of {head.name} for a face; "
@@ -218,25 +219,3 @@ def mirror_pairs(points: np.ndarray) -> np.ndarray:
 def _symmetrise(points: np.ndarray) -> np.ndarray:
     pairs = mirror_pairs(points)
     return (points + points[pairs] * [-1.0, 1.0, 1.0]) / 2
-
-
-class _Detector:
-    """FaceMesh in static mode: picture ``(H, W, 3)`` uint8 -> ``(478, 2)`` pixels or None."""
-
-    def __enter__(self):
-        import mediapipe
-
-        self.mesh = mediapipe.solutions.face_mesh.FaceMesh(
-            static_image_mode=True, max_num_faces=1, refine_landmarks=True
-        )
-        return self.detect
-
-    def detect(self, image: np.ndarray) -> np.ndarray | None:
-        faces = self.mesh.process(np.ascontiguousarray(image)).multi_face_landmarks
-        if not faces:
-            return None
-        height, width = image.shape[:2]
-        return np.array([[p.x * width, p.y * height] for p in faces[0].landmark])
-
-    def __exit__(self, *_) -> None:
-        self.mesh.close()

@@ -8,6 +8,8 @@ from scipy.spatial.transform import Rotation
 from avatarzoo.trackers import landmark_groups as groups
 
 LIMIT = np.radians(40)
+HIDDEN = 0.025
+"""Of the face height: with lids nearer than this the iris is a guess of the detector."""
 
 
 def eye_rotations(
@@ -40,6 +42,14 @@ def eye_rotations(
         depth = np.sqrt(np.maximum(radius**2 - (middle**2).sum(1), 0))
         turns.append(_shortest_turn(straight, middle - depth[:, None] * ray))
     return np.concatenate(turns, 1)
+
+
+def hidden_eyes(targets: np.ndarray) -> np.ndarray:
+    """``(T, 2)`` bool: the left, the right eye is too closed to see its iris."""
+    height = np.median(groups.face_height(targets))
+    pairs = (groups.GAPS["eye_left"], groups.GAPS["eye_right"])
+    gaps = [np.linalg.norm(targets[:, a] - targets[:, b], axis=1) for a, b in pairs]
+    return np.stack(gaps, 1) < HIDDEN * height
 
 
 def turned_irises(points: np.ndarray, eyes: np.ndarray, turns: np.ndarray) -> np.ndarray:

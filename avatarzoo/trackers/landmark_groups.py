@@ -42,7 +42,11 @@ GAPS = {"lips": (13, 14), "eye_right": (159, 145), "eye_left": (386, 374)}
 
 CLOSURES = tuple(
     (upper, lower)
-    for ring in ((UPPER_LID_RIGHT, LOWER_LID_RIGHT), (UPPER_LID_LEFT, LOWER_LID_LEFT), (UPPER_LIP_INNER, LOWER_LIP_INNER))
+    for ring in (
+        (UPPER_LID_RIGHT, LOWER_LID_RIGHT),
+        (UPPER_LID_LEFT, LOWER_LID_LEFT),
+        (UPPER_LIP_INNER, LOWER_LIP_INNER),
+    )
     for upper, lower in list(zip(*ring))[1:-1]
 )
 """Facing points of lids and inner lips; their differences say what is closed more exactly than their places do."""
@@ -52,7 +56,7 @@ RIGID = (6, 168, 197, 195, 5, 4, 10, 151, 9, 8)
 
 
 def landmark_weights() -> np.ndarray:
-    """``(478,)`` weights of the squared residuals: what carries expression counts more, the unstable oval less."""
+    """``(478,)`` weights of squared residuals: what carries expression counts more, the unstable oval less."""
     weights = np.full(N_LANDMARKS, 0.7)
     groups = ((FACE_OVAL, 0.3), (CHIN_ARC, 1.5), (BROWS, 1.0), (LIPS, 2.0), (LIDS, 3.0), (IRISES, 2.0))
     for indices, weight in groups:

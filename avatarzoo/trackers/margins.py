@@ -1,8 +1,8 @@
 """The true lid and lip margins of a head model: where the visible skin ends at the eye and at the mouth.
 
-Found in close-up frontal renders, for any model: in each pixel column of the open eye or the parted mouth, the last skin
-pixel above the opening and the first one below it. The ring of landmarks is put on that line, keeping the place along
-the ring that the detector gave it.
+Found in close-up frontal renders, for any model: in each pixel column of the open eye or the parted mouth, the
+last skin pixel above the opening and the first one below it. The ring of landmarks is put on that line, keeping
+the place along the ring that the detector gave it.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def snap_margins(head: HeadModel, portrait: Portrait, points: np.ndarray) -> np.
 def find_margin(
     head: HeadModel, portrait: Portrait, params: HeadParams, centre: np.ndarray, eyeball: str | None
 ) -> Margin:
-    """The rim of the opening nearest to ``centre``: that of an eye, or of the mouth where ``eyeball`` is None."""
+    """The rim of the opening nearest to ``centre``: an eye's, or the mouth's where ``eyeball`` is None."""
     target = torch.from_numpy(centre).float()
     with torch.no_grad():
         vertices = head(params).cpu() - target
@@ -100,7 +100,7 @@ def _column_ends(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _along(line: np.ndarray, ring: np.ndarray) -> np.ndarray:
-    """``ring (R, 3)`` put on ``line (N, 3)`` at the x the detector saw; points beyond its ends (tear duct) stay."""
+    """``ring (R, 3)`` put on ``line (N, 3)`` at the x the detector saw; beyond its ends (tear duct) they stay."""
     order = np.argsort(line[:, 0])
     line = median_filter(line[order], size=(9, 1), mode="nearest")
     x = ring[:, 0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from scipy.interpolate import CubicSpline
 from torch import Tensor
@@ -24,6 +25,7 @@ COLOURS = {
 LIP_COLOUR = (0.72, 0.40, 0.38)
 IRIS_COLOUR = (0.25, 0.15, 0.08)
 PUPIL_COLOUR = (0.02, 0.02, 0.02)
+LIGHT = F.normalize(torch.tensor([0.2, 0.4, 1.0]), dim=0)
 IRIS_RADIUS, PUPIL_RADIUS = 0.0059, 0.0022
 """Metres; an adult's iris is 11.8 mm across, within half a millimetre in everybody."""
 
@@ -51,7 +53,7 @@ class Portrait:
         self.lip_outline: np.ndarray | None = None
 
     def draw(self, vertices: Float[Tensor, "b v 3"], camera: Camera) -> tuple[np.ndarray, MeshFragments]:
-        """Pictures ``(B, H, W, 3)`` uint8 and what each pixel sees, face ids counted in the head's own faces."""
+        """Pictures ``(B, H, W, 3)`` uint8 and what each pixel sees, face ids as in ``head.faces``."""
         fragments = rasterize_mesh(vertices, self.faces, camera)
         local = fragments.face_id
         colour = self.colour[local.clamp_min(0)]
@@ -74,13 +76,13 @@ class Portrait:
         return mask, (ball.amin(0) + ball.amax(0)) / 2
 
     def _paint(self, colour: Tensor, fragments: MeshFragments) -> Tensor:
-        """Irises and lips, painted in rest space, so that they stay on their place of the surface under every pose."""
+        """Irises and lips, painted in rest space, so that they keep their place under every pose."""
         batch, row, column = fragments.covered.nonzero(as_tuple=True)
         faces = fragments.face_id[batch, row, column]
         rest = rest_points(self.head, faces, fragments.barycentrics[batch, row, column])
         colour = colour.clone()
         for eye, centre in self.eyes:
-            # a disc about the eyeball's axis, on the outer surface: a cornea covers whatever is coloured beneath it
+            # a disc about the eyeball's axis, on the outer surface: a cornea hides what is coloured beneath it
             front = eye[faces] & (rest[:, 2] > centre[2])
             across = (rest[:, :2] - centre[:2]).norm(dim=1)
             for radius, paint in ((IRIS_RADIUS, IRIS_COLOUR), (PUPIL_RADIUS, PUPIL_COLOUR)):
@@ -91,7 +93,7 @@ class Portrait:
         return colour
 
     def _on_lips(self, rest: Tensor) -> Tensor:
-        """Which rest points lie inside the lip outline, seen from the front, no deeper than 4 cm behind its front."""
+        """Which rest points lie inside the lip outline seen from the front, at most 4 cm behind its front."""
         if self.lip_outline is None:
             return torch.zeros(len(rest), dtype=torch.bool)
         low, high = self.lip_outline.min(0), self.lip_outline.max(0)
@@ -133,7 +135,7 @@ def rest_points(head: HeadModel, faces: Tensor, barycentrics: Tensor) -> Float[T
 
 
 def open_mouth(head: HeadModel, params: HeadParams, amount: float) -> HeadParams:
-    """The jaw lowered by a share of its range: by the shape ``jawOpen`` where there is one, else by the joint (0.5 rad)."""
+    """The jaw lowered by a share of its range: by the shape ``jawOpen``, else by the joint (0.5 rad)."""
     if "jawOpen" in head.expression_names:
         expression = params.expression.clone()
         expression[:, head.expression_names.index("jawOpen")] = amount

@@ -16,7 +16,9 @@ TOLERANCE = 1e-4
 
 
 @njit(cache=True, parallel=True, fastmath=True)
-def linearise(base, modes, extra, coefficients, rotations, translations, targets, weight, focal, centre, rows):
+def linearise(
+    base, modes, extra, coefficients, rotations, translations, targets, weight, focal, centre, rows
+):
     """Weighted derivatives of the projection for every frame: pose (6), modes (M), extra (X), then the residual (1).
 
     Args:
@@ -29,7 +31,12 @@ def linearise(base, modes, extra, coefficients, rotations, translations, targets
     for t in prange(len(targets)):
         point, turned = np.empty(3), np.empty(3)
         a, ar = np.zeros((2, 3)), np.empty((2, 3), np.float32)
-        rotation, translation, b, table = rotations[t], translations[t], coefficients[t].astype(np.float32), rows[t]
+        rotation, translation, b, table = (
+            rotations[t],
+            translations[t],
+            coefficients[t].astype(np.float32),
+            rows[t],
+        )
         for l in range(len(base)):
             for k in range(3):
                 value = base[l, k]
