@@ -69,13 +69,20 @@ class ProceduralActor:
     """
 
     def __init__(
-        self, seed: int = 0, size: int = 256, fps: float = 25, shoulders: bool = True, background: str | float = "noise"
+        self,
+        seed: int = 0,
+        size: int = 256,
+        fps: float = 25,
+        shoulders: bool = True,
+        background: str | float = "noise",
     ) -> None:
         self.seed, self.size, self.fps = seed, size, fps
         rng = np.random.default_rng([seed, 1])
         self.head = ProceduralHead()
         self.look = random_look(rng)
-        self.identity = torch.from_numpy(rng.normal(size=(1, self.head.n_identity)).clip(-2.2, 2.2)).float() * 0.8
+        self.identity = (
+            torch.from_numpy(rng.normal(size=(1, self.head.n_identity)).clip(-2.2, 2.2)).float() * 0.8
+        )
         self.camera = look_at_face(1.0, 20.0, size)
         self.light = _random_light(rng)
         albedo = paint(self.head, self.look, rng, size=512 if size <= 320 else 1024)
@@ -140,7 +147,9 @@ class ProceduralActor:
         if n_frames < 1:
             raise ValueError(f"a clip needs at least one frame, not {n_frames}.")
         params = self.motion(n_frames)
-        rgb, masks, head_masks = (np.concatenate(x) for x in zip(*([_bytes(y) for y in c] for c in self._chunks(params))))
+        rgb, masks, head_masks = (
+            np.concatenate(x) for x in zip(*([_bytes(y) for y in c] for c in self._chunks(params)))
+        )
         landmarks = self.landmarks(params).numpy()
         return ProceduralClip(rgb, masks[..., 0], params, self.camera, landmarks, head_masks[..., 0])
 
@@ -188,7 +197,15 @@ def _coat(columns: int = 40) -> _Coat:
     v = np.repeat(np.linspace(0.98, 0.02, len(_COAT)), columns)
     u = 0.81 + 0.18 * np.tile(np.abs(turn / np.pi - 1), len(_COAT))
     uv, still = np.stack([u, v], -1), np.repeat(_COAT[:, 4], columns)
-    return _Coat(*(torch.from_numpy(x).to(t) for x, t in zip((np.concatenate(rows), faces, uv, still), (torch.float32, torch.int64, torch.float32, torch.float32))))
+    return _Coat(
+        *(
+            torch.from_numpy(x).to(t)
+            for x, t in zip(
+                (np.concatenate(rows), faces, uv, still),
+                (torch.float32, torch.int64, torch.float32, torch.float32),
+            )
+        )
+    )
 
 
 def _with_cloth(albedo: Tensor, color: Array, rng: np.random.Generator) -> Tensor:
@@ -204,8 +221,11 @@ def _with_cloth(albedo: Tensor, color: Array, rng: np.random.Generator) -> Tenso
 
 def _random_light(rng: np.random.Generator) -> Float[Tensor, "1 9 3"]:
     """Second-order spherical harmonics of a lamp in front and above, a weaker one elsewhere, and light from all sides."""
+
     def lamp(yaw: float, pitch: float, color: Array) -> Array:
-        d = torch.tensor([[np.sin(yaw) * np.cos(pitch), np.sin(pitch), np.cos(yaw) * np.cos(pitch)]], dtype=torch.float64)
+        d = torch.tensor(
+            [[np.sin(yaw) * np.cos(pitch), np.sin(pitch), np.cos(yaw) * np.cos(pitch)]], dtype=torch.float64
+        )
         return sh_basis(d, 2).numpy().T * color * np.pi
 
     warm = 1 + 0.06 * rng.normal(size=3)
@@ -220,12 +240,15 @@ def _background(rng: np.random.Generator, kind: str | float) -> Float[Tensor, "1
     if kind != "noise":
         return torch.full((1, 3, 64, 64), float(kind))
     grey, color = (gaussian_filter(rng.normal(size=(c, 64, 64)), (0, 6, 6), mode="wrap") for c in (1, 3))
-    picture = rng.uniform(0.35, 0.65) + 0.13 * grey / grey.std() + 0.04 * color / color.std() + 0.05 * rng.normal(size=(3, 1, 1))
+    picture = (
+        rng.uniform(0.35, 0.65)
+        + 0.13 * grey / grey.std()
+        + 0.04 * color / color.std()
+        + 0.05 * rng.normal(size=(3, 1, 1))
+    )
     return torch.from_numpy(picture).float()[None].clamp(0, 1)
 
 
 def _bytes(x: Tensor) -> np.ndarray:
     """``(B, C, H, W)`` in [0, 1] to ``(B, H, W, C)`` uint8."""
     return (x * 255 + 0.5).clamp(0, 255).byte().permute(0, 2, 3, 1).contiguous().numpy()
-
-

@@ -33,7 +33,11 @@ def random_motion(
     pitch = MAX_PITCH * _wander(rng, time, 0.20) * start
     roll = MAX_ROLL * _wander(rng, time, 0.13) * start
     angles = np.stack([pitch, yaw, roll], -1)
-    shift = np.stack([_wander(rng, time, f) for f in (0.12, 0.15, 0.10)], -1) * [0.010, 0.006, 0.012] * start[:, None]
+    shift = (
+        np.stack([_wander(rng, time, f) for f in (0.12, 0.15, 0.10)], -1)
+        * [0.010, 0.006, 0.012]
+        * start[:, None]
+    )
     tracks = {name: np.zeros(frames) for name in head.expression_names}
     _speak(rng, time, tracks)
     _brows_and_mood(rng, time, tracks)
@@ -57,8 +61,12 @@ def _wander(rng: np.random.Generator, time: Array, rate: float) -> Array:
     """Smooth noise in [-1, 1] of about ``rate`` hertz."""
     total = np.zeros_like(time)
     for k in range(4):
-        total += rng.uniform(0.6, 1.0) / (1 + 0.6 * k) * np.sin(
-            2 * np.pi * rate * (1 + 0.83 * k) * rng.uniform(0.8, 1.2) * time + rng.uniform(0, 2 * np.pi)
+        total += (
+            rng.uniform(0.6, 1.0)
+            / (1 + 0.6 * k)
+            * np.sin(
+                2 * np.pi * rate * (1 + 0.83 * k) * rng.uniform(0.8, 1.2) * time + rng.uniform(0, 2 * np.pi)
+            )
         )
     return np.tanh(0.9 * total)
 
@@ -120,14 +128,22 @@ def _follow_gaze(gaze: Array, tracks: dict[str, Array]) -> None:
     """Lids follow the eyes; coefficient 1 is 25 degrees."""
     yaw, pitch = gaze.T / np.radians(25.0)
     for side, outward in (("L", yaw), ("R", -yaw)):
-        tracks[f"eyeLookUp_{side}"], tracks[f"eyeLookDown_{side}"] = np.maximum(pitch, 0), np.maximum(-pitch, 0)
-        tracks[f"eyeLookOut_{side}"], tracks[f"eyeLookIn_{side}"] = np.maximum(outward, 0), np.maximum(-outward, 0)
+        tracks[f"eyeLookUp_{side}"], tracks[f"eyeLookDown_{side}"] = (
+            np.maximum(pitch, 0),
+            np.maximum(-pitch, 0),
+        )
+        tracks[f"eyeLookOut_{side}"], tracks[f"eyeLookIn_{side}"] = (
+            np.maximum(outward, 0),
+            np.maximum(-outward, 0),
+        )
 
 
 def _blinks(rng: np.random.Generator, time: Array) -> Array:
     """A blink every one to four seconds."""
     closing, now = np.zeros_like(time), rng.uniform(0.8, 1.6)
     while now < time[-1]:
-        closing = np.maximum(closing, np.interp(time - now, np.arange(len(BLINK)) / 25.0, BLINK, left=0, right=0))
+        closing = np.maximum(
+            closing, np.interp(time - now, np.arange(len(BLINK)) / 25.0, BLINK, left=0, right=0)
+        )
         now += rng.uniform(1.0, 4.0)
     return closing

@@ -141,7 +141,10 @@ def _regions(mesh: HeadMesh) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     masks["ears"] = (part == "skin") & (mesh.info["ear"][mesh.faces] > 0).all(1)
     faces = {name: torch.from_numpy(np.flatnonzero(m)) for name, m in masks.items()}
     vertices = {name: torch.from_numpy(np.unique(mesh.faces[m])) for name, m in masks.items()}
-    rims = {"lid_rim": mesh.info["lid"] == 1.0, "lip_rim": mesh.info["lip"] == 2.0}
+    rims = {
+        "lid_rim": (mesh.info["lid"] == 1.0) & (mesh.info["socket"] == 0),
+        "lip_rim": mesh.info["lip"] == 2.0,
+    }
     vertices |= {name: torch.from_numpy(np.flatnonzero(m & (mesh.part == 0))) for name, m in rims.items()}
     return faces, vertices
 

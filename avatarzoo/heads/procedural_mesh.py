@@ -173,7 +173,7 @@ def build_skin(skin: Skin) -> Part:
 
 
 def _eye(skin: Skin):
-    """Lid loops from the bottom of the socket outward; ``lid`` is 1 - step, ``socket`` marks what lies behind the rim."""
+    """Lid loops from the bottom of the socket outward; ``lid`` is 1 - step, and 1 behind the rim, which ``socket`` marks."""
     theta = 2 * np.pi * np.arange(N_LID) / N_LID
     rim = lid_rim(theta)
     ellipse = np.stack([0.0205 * np.cos(theta), 0.0012 + 0.0158 * np.sin(theta)], -1)
@@ -186,7 +186,9 @@ def _eye(skin: Skin):
         steps.append(np.full(N_LID, step))
     corner = np.cos(theta)[:, None] ** 8  # at the corners a membrane runs from the rim onto the ball
     socket, hidden = [], []
-    for k, (scale, at_corner, back) in enumerate([([1.18, 2.0], 0.80, -0.0125), ([1.12, 1.6], 0.80, -0.0040), ([1.04, 1.22], 0.86, np.nan)]):
+    for k, (scale, at_corner, back) in enumerate(
+        [([1.18, 2.0], 0.80, -0.0125), ([1.12, 1.6], 0.80, -0.0040), ([1.04, 1.22], 0.86, np.nan)]
+    ):
         xy = rim * (np.array(scale) * (1 - corner) + at_corner * corner)
         z = lid_depth(xy, 0.0004) if np.isnan(back) else np.full(N_LID, back)
         on_ball = np.sqrt(np.maximum(EYE_RADIUS**2 - (xy**2).sum(1), 0)) - 0.0003
