@@ -83,7 +83,8 @@ def test_identity_cache_follows_the_identity_and_stays_out_of_graphs(flame):
     with torch.inference_mode():
         first = flame(a).clone()
     assert not torch.allclose(first, flame(b))
-    assert torch.allclose(first, flame(a))
+    with torch.inference_mode():  # what it leaves in the cache must serve training afterwards
+        assert torch.allclose(first, flame(a))
     expression = torch.zeros(1, 100, requires_grad=True)
     flame(a._replace(expression=expression, neck=torch.full((1, 3), 0.1))).square().sum().backward()
     assert expression.grad.abs().sum() > 0

@@ -175,7 +175,7 @@ def test_jaw_joint_opens_as_far_as_jaw_open(head):
 
 
 def test_blink_closes_the_lids(head):
-    """Gaps of the 68-point lid pairs, in mm: open 8 or more, closed at most 0.6 and never crossing by more."""
+    """Gaps of the 68-point lid pairs: over 6 mm open; closed, the middle pairs meet and the outer ones overlap a little."""
     pairs = torch.tensor([[37, 41], [38, 40], [43, 47], [44, 46]])
     upper, lower = head.landmarks68[pairs[:, 0]], head.landmarks68[pairs[:, 1]]
 
@@ -185,7 +185,9 @@ def test_blink_closes_the_lids(head):
 
     assert gap(head.zeros()).min() > 6
     closed = gap(with_expression(head, eyeBlink_L=1.0, eyeBlink_R=1.0))
-    assert closed.abs().max() < 1.2, closed
+    assert closed[[1, 2]].abs().max() < 0.3, closed
+    assert closed.max() < 0.3
+    assert closed.min() > -1
     torch.testing.assert_close(
         gap(head.zeros()._replace(eyelids=torch.ones(1, 2))), closed, atol=1e-3, rtol=0
     )

@@ -252,3 +252,14 @@ def test_foreign_files(tmp_path):
     np.savez(tmp_path / "other.npz", a=np.zeros(2))
     with pytest.raises(MissingAssetError, match="not an ICT head file"):
         ICTFace(str(tmp_path / "other.npz"))
+
+
+def test_training_after_inference(head):
+    """What inference leaves in the identity cache (joints, above all) must serve gradients of poses afterwards."""
+    with torch.inference_mode():
+        expected = head(head.zeros()._replace(jaw=torch.tensor([[0.2, 0, 0]])))
+    jaw = torch.tensor([[0.2, 0.0, 0.0]], requires_grad=True)
+    vertices = head(head.zeros()._replace(jaw=jaw))
+    torch.testing.assert_close(vertices.detach(), expected)
+    vertices[..., 1].sum().backward()
+    assert jaw.grad[0, 0] < 0  # opening lowers the chin
