@@ -66,7 +66,7 @@ def _widen(context: Any, builder: Any, value: Any, kind: types.Type) -> Any:
 
 def _define(op: Callable, result: types.Type, emit: Callable) -> None:
     """Give a Python operator its meaning for (lanes, lanes), (lanes, number) and (number, lanes)."""
-    pairs = [(lanes_t, lanes_t)]
+    pairs: list[tuple[types.Type, types.Type]] = [(lanes_t, lanes_t)]
     pairs += [pair for n in (types.float32, types.float64) for pair in ((lanes_t, n), (n, lanes_t))]
 
     @infer_global(op)

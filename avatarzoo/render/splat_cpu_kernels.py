@@ -1,3 +1,5 @@
+# mypy: disable-error-code="call-arg, var-annotated"
+# (numba passes the first argument of an intrinsic itself)
 """numba kernels of the CPU splatting backend: blending of depth-sorted tiles, forward and backward.
 
 Everything that a pixel needs of a Gaussian stands in one record of 12 float32 (see :mod:`.splat_cpu_projection`), with the

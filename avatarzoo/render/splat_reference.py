@@ -9,6 +9,8 @@ leave T < 1e-4.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -114,7 +116,7 @@ def _blend(
     extent: tuple[int, int],
 ) -> Tensor:
     """``(4, h, w)`` colour and alpha of a block of pixels; Gaussians ordered near to far."""
-    like = {"dtype": centres.dtype, "device": centres.device}
+    like: dict[str, Any] = {"dtype": centres.dtype, "device": centres.device}
     if len(centres) == 0:
         return torch.zeros(4, *extent, **like)
     ys = torch.arange(extent[0], **like) + corner[0]
