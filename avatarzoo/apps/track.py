@@ -22,7 +22,7 @@ def parser() -> argparse.ArgumentParser:
         prog="avatarzoo track",
         description="Track the head of one person through a video: writes square crops, head masks, label maps, "
         "landmarks and head parameters into a folder, with a picture preview.jpg to judge them by.",
-        epilog="Any resolution, frame rate and rotation. A run that was stopped continues when called again; a video that was "
+        epilog="Any resolution, frame rate and rotation. A run that was stopped continues when called again; a video "
         "tracked with the same settings is not tracked again. Frames without the face are kept, marked and reported.",
     )
     p.add_argument("video", type=Path, help="video file with one person in it")
@@ -57,6 +57,9 @@ def main(argv: list[str]) -> int:
         p.error("--size must lie between 64 and 4096.")
     if not 1 <= args.fov <= 90:
         p.error("--fov must lie between 1 and 90 degrees.")
+    from avatarzoo.data.video import probe
+
+    probe(args.video)  # what is wrong with the file is said before the heavy imports
     from avatarzoo.heads import load_head
     from avatarzoo.trackers import track_video
 
