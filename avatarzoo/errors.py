@@ -37,3 +37,7 @@ class BadSequenceError(AvatarZooError):
 
 class OutputError(AvatarZooError):
     """An output folder or file cannot be written."""
+
+
+class UsageError(AvatarZooError):
+    """An option of the command line does not exist or has a value it cannot take."""

@@ -11,7 +11,18 @@ from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from typing import NamedTuple
 
-CORE = ("torch", "torchvision", "lightning", "torchmetrics", "numba", "mediapipe", "av", "cv2", "onnxruntime", "safetensors")
+CORE = (
+    "torch",
+    "torchvision",
+    "lightning",
+    "torchmetrics",
+    "numba",
+    "mediapipe",
+    "av",
+    "cv2",
+    "onnxruntime",
+    "safetensors",
+)
 DISTRIBUTIONS = {"cv2": "opencv-python-headless"}
 OLDEST_CUDA = (7, 5)
 """Compute capability below which the default torch builds carry no code (V100 is 7.0)."""
@@ -27,7 +38,9 @@ class Finding(NamedTuple):
 
 def main(argv: list[str]) -> int:
     """Print the report; the exit code is 1 when something that everybody needs does not work."""
-    text = "Say what works on this machine (versions, devices, backends, assets) and what to do about the rest."
+    text = (
+        "Say what works on this machine (versions, devices, backends, assets) and what to do about the rest."
+    )
     argparse.ArgumentParser(prog="avatarzoo doctor", description=text).parse_args(argv)
     broken = False
     for title, findings in (
@@ -48,13 +61,19 @@ def main(argv: list[str]) -> int:
 def packages() -> Iterator[Finding]:
     """Python and the packages everything needs: versions, and whether they import."""
     good = (3, 11) <= sys.version_info[:2] < (3, 13)
-    yield Finding("ok" if good else "missing", "python", platform.python_version() + ("" if good else "; take 3.11 or 3.12"))
+    yield Finding(
+        "ok" if good else "missing",
+        "python",
+        platform.python_version() + ("" if good else "; take 3.11 or 3.12"),
+    )
     for name in CORE:
         try:
             importlib.import_module(name)
             yield Finding("ok", name, _version(DISTRIBUTIONS.get(name, name)))
         except Exception as error:  # an import can fail in any way on a broken machine
-            yield Finding("missing", name, f"does not import ({str(error)[:120]}); {_remedy(name, str(error))}")
+            yield Finding(
+                "missing", name, f"does not import ({str(error)[:120]}); {_remedy(name, str(error))}"
+            )
 
 
 def _version(distribution: str) -> str:
@@ -78,7 +97,11 @@ def devices() -> Iterator[Finding]:
 
     yield Finding("ok", "cpu", f"{os.cpu_count()} cores, torch uses {torch.get_num_threads()} threads")
     if not torch.cuda.is_available():
-        build = f"this torch is built for CUDA {torch.version.cuda}" if torch.version.cuda else "this torch has no CUDA"
+        build = (
+            f"this torch is built for CUDA {torch.version.cuda}"
+            if torch.version.cuda
+            else "this torch has no CUDA"
+        )
         yield Finding("note", "cuda", f"no usable card ({build}); everything runs on the CPU")
         return
     for index in range(torch.cuda.device_count()):
@@ -90,7 +113,9 @@ def _card(index: int) -> Finding:
 
     name, capability = torch.cuda.get_device_name(index), torch.cuda.get_device_capability(index)
     code = f"sm_{capability[0]}{capability[1]}"
-    if code in torch.cuda.get_arch_list() or any(a.startswith("compute_") for a in torch.cuda.get_arch_list()):
+    if code in torch.cuda.get_arch_list() or any(
+        a.startswith("compute_") for a in torch.cuda.get_arch_list()
+    ):
         return Finding("ok", f"cuda:{index}", f"{name}, compute capability {capability[0]}.{capability[1]}")
     if capability < OLDEST_CUDA:
         way = "install a torch (2.7 or newer) that is built for CUDA 12.6"
@@ -136,7 +161,9 @@ def _try_backend(backend: str, device: str) -> Finding:
     try:
         image = rasterize_gaussians(one.to(device), look_at_face(size=32).to(device), backend=backend)  # type: ignore[arg-type]
         dark = float(image.rgb[0, 0, 16, 16])
-        state, detail = ("ok", "renders") if dark < 0.1 else ("missing", f"renders wrongly (centre {dark:.2f}, not 0)")
+        state, detail = (
+            ("ok", "renders") if dark < 0.1 else ("missing", f"renders wrongly (centre {dark:.2f}, not 0)")
+        )
     except Exception as error:
         state, detail = "missing", str(error)[:160]
     return Finding(state, f"gaussians: {backend}", detail)

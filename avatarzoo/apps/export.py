@@ -12,7 +12,9 @@ def parser() -> argparse.ArgumentParser:
         description="Write a trained avatar as PLY (Gaussians of one expression, 62 properties, metres) or as one self-contained "
         "safetensors file that AvatarState.load reads.",
     )
-    p.add_argument("checkpoint", type=Path, help="file written by avatarzoo fit, e.g. runs/avatar/avatar.ckpt")
+    p.add_argument(
+        "checkpoint", type=Path, help="file written by avatarzoo fit, e.g. runs/avatar/avatar.ckpt"
+    )
     p.add_argument("output", type=Path, help="where to write: NAME.ply or NAME.safetensors")
     p.add_argument(
         "--expression",

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from lightning.pytorch import LightningDataModule, Trainer
@@ -12,13 +13,22 @@ from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger
 
-from avatarzoo.errors import BadSequenceError, OutputError
+from avatarzoo.errors import BadSequenceError, OutputError, UsageError
 from avatarzoo.evaluation import Evaluator
 from avatarzoo.evaluation.products import Products
 from avatarzoo.models.base import AvatarModule
 
 CHECKPOINT_EVERY = 100
 """Steps between checkpoints of a run that can be resumed."""
+
+
+class Parser(LightningArgumentParser):
+    """Says what is wrong with an option in a few lines, without the page of all options."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        if not self.exit_on_error:  # an inner parser that only tries
+            super().error(message, ex)
+        raise UsageError(f"{message.strip()}\navatarzoo COMMAND --help explains the options.") from ex
 
 
 class AvatarCLI(LightningCLI):
@@ -28,14 +38,18 @@ class AvatarCLI(LightningCLI):
     def launch(cls, command: str, args: list[str]) -> AvatarCLI:
         """Parse and run one subcommand."""
         torch.set_float32_matmul_precision("high")
+        logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
         warnings.filterwarnings("ignore", message=".*`training_step` returned `None`.*")
+        warnings.filterwarnings("ignore", message=".*args parameter is intended to run from within Python.*")
         cls.explicit = explicit_model_options(args)
         return cls(
             AvatarModule,
             LightningDataModule,
             subclass_mode_model=True,
             subclass_mode_data=True,
+            parser_class=Parser,
+            auto_configure_optimizers=False,
             seed_everything_default=0,
             save_config_callback=SaveConfigCallback,
             save_config_kwargs={"overwrite": True},
@@ -84,6 +98,7 @@ class AvatarCLI(LightningCLI):
             every_n_train_steps=CHECKPOINT_EVERY,
             enable_version_counter=False,
         )
+        kwargs.setdefault("enable_model_summary", False)
         extra = [*(kwargs.pop("callbacks", None) or []), checkpoints, TQDMProgressBar(refresh_rate=10)]
         logger = CSVLogger(root, name="log", version="") if command == "fit" else False
         defaults = {"callbacks": extra, "default_root_dir": str(root)}

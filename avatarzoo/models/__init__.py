@@ -25,7 +25,9 @@ def load_avatar(path: str | Path, device: str = "cpu") -> AvatarModule:
     except FileNotFoundError as error:
         raise BadSequenceError(f"There is no checkpoint {path}; avatarzoo fit writes one.") from error
     except Exception as error:
-        raise BadSequenceError(f"{path} is not a checkpoint of avatarzoo ({type(error).__name__}).") from error
+        raise BadSequenceError(
+            f"{path} is not a checkpoint of avatarzoo ({type(error).__name__})."
+        ) from error
     method = next((m for m in METHODS if m.__name__ == name), None)
     if method is None:
         raise BadSequenceError(f"{path} holds a {name}, which this version does not know; update avatarzoo.")

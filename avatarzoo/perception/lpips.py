@@ -25,7 +25,11 @@ def load_lpips(backbone: Literal["vgg", "alex"]) -> nn.Module:
 
     with contextlib.redirect_stdout(io.StringIO()):
         network = lpips.LPIPS(net=backbone, pretrained=True, pnet_rand=True, verbose=False)
-    features = {k.removeprefix("features."): v for k, v in torch.load(path, weights_only=True).items() if k.startswith("features.")}
+    features = {
+        k.removeprefix("features."): v
+        for k, v in torch.load(path, weights_only=True).items()
+        if k.startswith("features.")
+    }
     own = network.net.state_dict()
     # lpips cuts the torchvision features into slices that keep the layer's number as the last part but one of the key
     loaded = {key: features[key.split(".", 1)[1]] for key in own}

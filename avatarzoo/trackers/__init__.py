@@ -1,13 +1,13 @@
 """Trackers: video or landmarks in, head parameters out."""
 
+from importlib import import_module
 from typing import Any
 
-__all__ = ["cached_track", "track_video"]
+_HOMES = {"cached_track": "pipeline", "track_video": "pipeline", "MonocularVideoDataModule": "monocular"}
+__all__ = ["MonocularVideoDataModule", "cached_track", "track_video"]
 
 
 def __getattr__(name: str) -> Any:
-    if name in __all__:  # the pipeline brings video, perception and solver along: only who asks for it waits
-        from avatarzoo.trackers import pipeline
-
-        return getattr(pipeline, name)
+    if name in _HOMES:  # the pipeline brings video, perception and solver along: only who asks for it waits
+        return getattr(import_module(f"avatarzoo.trackers.{_HOMES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from avatarzoo.trackers.pipeline import cached_track
-
 from avatarzoo.data.monocular import TrackedSequenceDataModule
 from avatarzoo.data.sequence import TrackedSequence
 from avatarzoo.errors import BadVideoError
+from avatarzoo.trackers.pipeline import cached_track
 
 
 class MonocularVideoDataModule(TrackedSequenceDataModule):

@@ -45,6 +45,8 @@ class GaussianDejaVu(AvatarModule):
         lr_blend: learning rate of stage 2 relative to ``lr``.
         lr_decay: factor applied ``lr_decays`` times over each stage.
         coarse_fraction: share of stage 1 rendered at half the picture size (ours; the paper trains at 512 throughout).
+        random_background: train on a new plain colour behind the head at each step, so that Gaussians outside the head become
+            transparent instead of white (ours; the paper trains on white).
         background: grey level behind the head (paper: white).
         backend: rasteriser.
     """
@@ -79,6 +81,7 @@ class GaussianDejaVu(AvatarModule):
         lr_decay: float = 0.9,
         lr_decays: int = 20,
         coarse_fraction: float = 0.3,
+        random_background: bool = True,
         background: float = 1.0,
         backend: Backend = "auto",
     ) -> None:
@@ -130,10 +133,13 @@ class GaussianDejaVu(AvatarModule):
         params = params._replace(identity=self.identity.expand(params.batch, -1))
         return self.gaussians(params, self.offsets(params.expression)[0])
 
-    def render(self, params: HeadParams, offsets: Tensor, camera: Camera) -> AvatarImage:
+    def render(
+        self, params: HeadParams, offsets: Tensor, camera: Camera, ground: Tensor | None = None
+    ) -> AvatarImage:
         """Rasterise; the rigid motion of the head is handed to the camera (fact sheet section 1, "Positions")."""
         seen = camera.after(axis_angle_to_matrix(params.rotation), params.translation)
-        ground = torch.full((3,), float(self.hparams["background"]), device=offsets.device)
+        if ground is None:
+            ground = torch.full((3,), float(self.hparams["background"]), device=offsets.device)
         image = rasterize_gaussians(self.gaussians(params, offsets), seen, ground, self.hparams["backend"])
         return AvatarImage(image.rgb, image.alpha)
 
@@ -212,13 +218,14 @@ class GaussianDejaVu(AvatarModule):
         batch = self._coarse(batch, stage, step)
         params = batch["params"]._replace(identity=self.identity.expand(len(batch["image"]), -1))
         offsets, delta, residual = self.offsets(params.expression)
-        image = self.render(params, offsets, batch["camera"])
-        terms = self.loss.photometric(image.rgb, batch["image"], batch["features"], stage, step)
+        ground, target = self._ground(batch)
+        image = self.render(params, offsets, batch["camera"], ground)
+        terms = self.loss.photometric(image.rgb, target, batch["features"], stage, step)
         terms |= self.loss.regularizers(delta, residual, self.uv_map.position_weight, self.uv_map.size**2)
         total = torch.stack(list(terms.values())).sum()
         self._update(total, self.optimizers()[stage - 1], lr)
         self.log_dict({f"loss/{k}": v.detach() for k, v in terms.items()})
-        self.log_dict({"psnr": psnr_of(image.rgb, batch["image"]), "stage": float(stage)}, prog_bar=True)
+        self.log_dict({"psnr": psnr_of(image.rgb, target), "stage": float(stage)}, prog_bar=True)
         return total.detach()
 
     def _update(self, loss: Tensor, optimizer: Any, lr: float) -> None:
@@ -232,6 +239,15 @@ class GaussianDejaVu(AvatarModule):
                 # released code: a step with any NaN gradient is skipped; here only those entries rest
                 parameter.grad.nan_to_num_(0.0, 0.0, 0.0)
         optimizer.step()
+
+    def _ground(self, batch: AvatarBatch) -> tuple[Tensor, Tensor]:
+        """Colour behind the head at this step (a function of the step alone, so that resumed runs agree), and the target on it."""
+        old = float(self.hparams["background"])
+        if not self.hparams["random_background"]:
+            return torch.full((3,), old, device=self.device), batch["image"]
+        generator = torch.Generator().manual_seed(7919 + self.global_step)
+        ground = torch.rand(3, generator=generator).to(self.device)
+        return ground, batch["image"] + (ground - old)[:, None, None] * (1 - batch["mask"])
 
     def _coarse(self, batch: AvatarBatch, stage: int, step: int) -> AvatarBatch:
         """The batch at half size during the first part of stage 1."""
