@@ -23,7 +23,7 @@ from avatarzoo.trackers import landmark_groups as groups
 from avatarzoo.trackers.gauss_newton import Motion, Problem, identity_step, refine
 from avatarzoo.trackers.gaze import eye_rotations, hidden_eyes, turned_irises
 from avatarzoo.trackers.landmark_model import LandmarkModel, landmark_model
-from avatarzoo.trackers.priors import IDENTITY_RIDGE, expression_prior
+from avatarzoo.trackers.priors import IDENTITY_RIDGE, expression_prior, lids_after_gaze
 from avatarzoo.trackers.smoothing import fill, runs, smooth_pose
 from avatarzoo.trackers.weak_perspective import weak_start
 
@@ -93,10 +93,12 @@ def fit_sequence(
     if smooth:
         whole = _spread(motion, valid)
         turned, moved = smooth_pose(whole.rotation, whole.translation, runs(landmarks, valid), fps)
-        held = Motion(turned[valid], moved[valid], motion.modes)
-        motion = refine(tracker.problem, held, found, steps=1, hold=True)
-    eyes, error = tracker.eyes_and_error(motion, found)
-    params = tracker.params(_spread(motion, valid), _seen_gaze(eyes, found, valid))
+        motion = Motion(turned[valid], moved[valid], motion.modes)
+    eyes = _seen_gaze(tracker.eyes(motion, found), found, valid)
+    pull = lids_after_gaze(tracker.model, eyes[valid])
+    motion = refine(tracker.problem, motion, found, steps=1, hold=True, pull=pull)
+    params = tracker.params(_spread(motion, valid), eyes)
+    error = tracker.error(motion, eyes[valid], found)
     errors = torch.full((len(valid),), float("nan"))
     errors[torch.from_numpy(valid)] = torch.from_numpy(error).float()
     return TrackFit(params, tracker.camera, errors, torch.from_numpy(valid))
@@ -163,17 +165,26 @@ class AnalyticTracker:
         place = np.concatenate([(seen - self.centre) / self.focal * depth[:, None], depth[:, None]], 1)
         return Motion(pose.rotation, place - pose.rotation @ middle, modes)
 
-    def eyes_and_error(self, motion: Motion, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Eye rotations ``(T, 6)`` and the mean landmark distance ``(T,)`` in % of the face height."""
+    def points(self, motion: Motion) -> np.ndarray:
+        """``(T, 478, 3)`` landmarks in the head frame, eyes straight."""
         base = self.model.with_identity(self.identity)
-        eyes = self.model.eyes + self.model.eyes_identity @ self.identity
-        points = base + np.tensordot(motion.modes, self.model.modes, ([1], [2]))
-        turns = eye_rotations(
-            points, eyes, targets, motion.rotation, motion.translation, self.focal, self.centre
-        )
-        projected = self.project(turned_irises(points, eyes, turns), motion)
-        distance = np.linalg.norm(projected - targets, axis=-1).mean(1)
-        return turns, 100 * distance / np.median(groups.face_height(targets))
+        return base + np.tensordot(motion.modes, self.model.modes, ([1], [2]))
+
+    @property
+    def eyeballs(self) -> np.ndarray:
+        """``(2, 3)`` centres of this person's left and right eyeball."""
+        return self.model.eyes + self.model.eyes_identity @ self.identity
+
+    def eyes(self, motion: Motion, targets: np.ndarray) -> np.ndarray:
+        """Eye rotations ``(T, 6)``, left then right."""
+        camera = (self.focal, self.centre)
+        return eye_rotations(self.points(motion), self.eyeballs, targets, *motion[:2], *camera)
+
+    def error(self, motion: Motion, eyes: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        """``(T,)`` mean landmark distance in % of the face height."""
+        points = turned_irises(self.points(motion), self.eyeballs, eyes)
+        distance = np.linalg.norm(self.project(points, motion) - targets, axis=-1).mean(1)
+        return 100 * distance / np.median(groups.face_height(targets))
 
     def project(self, points: np.ndarray, motion: Motion) -> np.ndarray:
         """``(T, L, 2)`` pixels of ``points (T, L, 3)`` in the head frame."""

@@ -53,28 +53,40 @@ class Problem(NamedTuple):
     high: np.ndarray
 
 
-def refine(problem: Problem, motion: Motion, targets: np.ndarray, steps: int, hold: bool = False) -> Motion:
+def refine(
+    problem: Problem,
+    motion: Motion,
+    targets: np.ndarray,
+    steps: int,
+    hold: bool = False,
+    pull: tuple[np.ndarray, np.ndarray] | None = None,
+) -> Motion:
     """``steps`` Gauss-Newton steps on every frame by itself.
 
     Args:
         targets: ``(T, L, 2)`` pixels.
         hold: keep the pose as given.
+        pull: ``(M,)`` weights and ``(T, M)`` values that draw modes beside the prior, such as lids after the gaze.
     """
+    if pull is None:
+        pull = (np.zeros(motion.modes.shape[1]), np.zeros_like(motion.modes))
     parts = []
     for k in range(0, len(targets), BATCH):
         part = Motion(*(x[k : k + BATCH] for x in motion))
         for _ in range(steps):
-            part = _step(problem, part, targets[k : k + BATCH], hold)
+            part = _step(problem, part, targets[k : k + BATCH], hold, (pull[0], pull[1][k : k + BATCH]))
         parts.append(part)
     return Motion(*(np.concatenate(x) for x in zip(*parts)))
 
 
-def _step(problem: Problem, motion: Motion, targets: np.ndarray, hold: bool) -> Motion:
+def _step(problem: Problem, motion: Motion, targets: np.ndarray, hold: bool, pull: tuple) -> Motion:
     square = _normal_matrices(problem, motion, targets, None)
     b, m = motion.modes, motion.modes.shape[1]
     modes = slice(POSE, POSE + m)
-    hessian = square[:, modes, modes] + problem.prior.quadratic
+    strength, goal = pull
+    hessian = square[:, modes, modes] + problem.prior.quadratic + np.diag(strength)
     gradient = square[:, modes, -1] - problem.prior.linear - b @ problem.prior.quadratic
+    gradient += strength * (goal - b)
     if not hold:
         pose, cross, slope = square[:, :POSE, :POSE], square[:, :POSE, modes], square[:, :POSE, -1]
         solved = np.linalg.solve(pose, np.concatenate([cross, slope[..., None]], 2))

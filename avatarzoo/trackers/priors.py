@@ -21,6 +21,9 @@ SHAPE_RIDGE = 20.0
 SHAPE_L1 = 5.0
 SIDE_DIFFERENCE = 30.0
 GAZE_COUPLING = 100.0
+GAZE_PULL = 100.0
+GAZE_RANGE = np.radians(25.0)
+"""Turn of the eye at which its eyeLook shape is 1."""
 FACTORS = {
     "mouthClose": 50.0,
     **dict.fromkeys(("eyeSquint", "cheekSquint", "cheekPuff", "jawForward", "eyeWide"), 5.0),
@@ -72,6 +75,27 @@ def expression_prior(model: LandmarkModel) -> ExpressionPrior:
         quadratic[j, i] -= weight
     linear = np.where(bounded & (model.low >= 0), SHAPE_L1 / 2, 0.0)
     return ExpressionPrior(quadratic, linear)
+
+
+def lids_after_gaze(model: LandmarkModel, eyes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Weights ``(M,)`` and goals ``(T, M)`` that let the eyeLook shapes, which move lids only, follow the eyeballs.
+
+    Landmarks alone cannot tell a lowered gaze from a half-closed lid; the irises can.
+
+    Args:
+        eyes: ``(T, 6)`` axis-angle, left then right.
+    """
+    weights, goals = np.zeros(len(model.names)), np.zeros((len(eyes), len(model.names)))
+    for k, name in enumerate(model.names):
+        shape, side = split_side(name)
+        if not shape.startswith("eyeLook") or not side or model.gaze_modes:
+            continue
+        pitch, yaw = eyes[:, 3 * (side == "R")], eyes[:, 3 * (side == "R") + 1]
+        outward = yaw if side == "L" else -yaw
+        angle = {"Up": -pitch, "Down": pitch, "Out": outward, "In": -outward}.get(shape[7:])
+        if angle is not None:
+            weights[k], goals[:, k] = GAZE_PULL, np.clip(angle / GAZE_RANGE, 0, 1)
+    return weights, goals
 
 
 def split_side(name: str) -> tuple[str, str]:
