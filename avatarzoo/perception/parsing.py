@@ -39,6 +39,7 @@ RIGID = (10, 151, 9, 8, 168, 6, 197, 195, 5, 33, 133, 263, 362, 127, 356, 234, 4
 EAR_LEVEL, BROW_LEVEL = (132, 361), (105, 334)
 """Points at the height of the ear lobes and of the upper rims of the brows, the subject's right one first."""
 CUT_WINDOW = 7
+SUBPIXELS = 4
 EAR_MARGIN = 0.08
 """How far below :data:`EAR_LEVEL` the lobes reach, in face heights."""
 FEATURE_OUTLINES = (
@@ -162,7 +163,7 @@ def parse_head(
     """
     size = matte.shape
     cut = face if cut is None else cut
-    oval = polygon(cut[list(FACE_OVAL)], size)
+    oval = polygon(cut[list(FACE_OVAL)], size, SUBPIXELS)
     down = EAR_MARGIN * (cut[CHIN] - cut[TOP])
     above = np.maximum(oval, above_line(*(cut[list(EAR_LEVEL)] + down), size))
     hair, skin = warped_votes(cut, votes, size)
@@ -186,16 +187,22 @@ def above_line(right: np.ndarray, left: np.ndarray, size: tuple[int, int]) -> np
     """The half of the picture above the line through two points, the subject's right one first; float32 ``(H, W)``."""
     along = (left - right) / np.linalg.norm(left - right) * 2 * max(size)
     up = np.array([along[1], -along[0]])
-    return polygon(np.stack([right - along, right - along + up, left + along + up, left + along]), size)
+    return polygon(
+        np.stack([right - along, right - along + up, left + along + up, left + along]), size, SUBPIXELS
+    )
 
 
-def polygon(points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Filled polygon with smooth edges, float32 ``(H, W)``; pixel centres at +0.5."""
-    canvas = np.zeros(size, np.uint8)
-    shift = 4
-    limit = 4 * max(size)
-    fixed = np.round((np.clip(points, -limit, limit) - 0.5) * 2**shift).astype(np.int32)
-    cv2.fillPoly(canvas, [fixed], 255, cv2.LINE_AA, shift)
+def polygon(points: np.ndarray, size: tuple[int, int], fine: int = 1) -> np.ndarray:
+    """Filled polygon, float32 ``(H, W)``; pixel centres at +0.5. ``fine``: subpixels per side, for the coverage of edges.
+
+    OpenCV's own anti-aliasing places nearly level edges on whole pixels: the cut would jump, not glide.
+    """
+    canvas = np.zeros((size[0] * fine, size[1] * fine), np.uint8)
+    limit = 4.0 * max(size)
+    fixed = np.round((np.clip(points, -limit, limit) * fine - 0.5) * 16).astype(np.int32)
+    cv2.fillPoly(canvas, [fixed], 255, cv2.LINE_8, 4)
+    if fine > 1:
+        canvas = cv2.resize(canvas, size[::-1], interpolation=cv2.INTER_AREA)
     return canvas.astype(np.float32) / 255
 
 

@@ -137,17 +137,44 @@ class Networks:
             )
             self.all.append(self.local.pair)
         landmarker, detector = self.local.pair
-        landmarker.restart()
-        rows = np.full((len(pictures), N_LANDMARKS, 2), np.nan, np.float32)
-        others, face = 0, None
-        for i, picture in enumerate(pictures):
-            face = choose(landmarker.detect(picture)[..., :2], face)
-            if face is not None:
-                rows[i] = face
-            if self.person == "only" and i >= start and (first + i - start) % LOOK_AROUND == 0:
-                others += other_people(detector.detect(picture), face)
+        rows = follow(landmarker, pictures)
+        if np.isnan(rows[:, 0, 0]).mean() > 0.5:  # perhaps the face is too small for FaceMesh to start on
+            window = far_window(detector, pictures)
+            if window is not None:
+                x, y, side = window
+                rows = follow(landmarker, [p[y : y + side, x : x + side] for p in pictures]) + np.float32(
+                    [x, y]
+                )
+        others = 0
+        if self.person == "only":
+            looks = [i for i in range(start, len(pictures)) if (first + i - start) % LOOK_AROUND == 0]
+            others = sum(other_people(detector.detect(pictures[i]), rows[i]) for i in looks)
         with atomic_path(file) as temporary:
             np.savez(temporary, landmarks=rows[start:] * scale, others=others)
+
+
+def follow(landmarker: FaceLandmarker, pictures: list[np.ndarray]) -> np.ndarray:
+    """Landmarks ``(n, 478, 2)`` of one face through successive pictures, NaN where it is not seen."""
+    landmarker.restart()
+    rows = np.full((len(pictures), N_LANDMARKS, 2), np.nan, np.float32)
+    face = None
+    for i, picture in enumerate(pictures):
+        face = choose(landmarker.detect(picture)[..., :2], face)
+        if face is not None:
+            rows[i] = face
+    return rows
+
+
+def far_window(detector: FaceDetector, pictures: list[np.ndarray]) -> tuple[int, int, int] | None:
+    """Left, top and side of a square in which the largest face, found at a few times, is large enough for FaceMesh."""
+    found = [detector.detect(picture) for picture in pictures[::LOOK_AROUND]]
+    boxes = np.array([b[b[:, 2].argmax()] for b in found if len(b)])
+    if len(boxes) == 0:
+        return None
+    low, high = boxes[:, :2].min(0), (boxes[:, :2] + boxes[:, 2:]).max(0)
+    side = int((high - low).max() + 2 * boxes[:, 2].max())
+    x, y = np.maximum((low + high - side) / 2, 0).astype(int)
+    return int(x), int(y), side
 
 
 def choose(faces: np.ndarray, previous: np.ndarray | None) -> np.ndarray | None:
@@ -161,9 +188,9 @@ def choose(faces: np.ndarray, previous: np.ndarray | None) -> np.ndarray | None:
     return faces[size.argmax()]
 
 
-def other_people(boxes: np.ndarray, face: np.ndarray | None) -> bool:
+def other_people(boxes: np.ndarray, face: np.ndarray) -> bool:
     """Whether ``(n, 4)`` boxes (left, top, width, height) hold a face of a size to matter that is not ``face``."""
-    if face is None:
+    if np.isnan(face).any():
         return len(boxes) > 1
     low, high = face.min(0), face.max(0)
     centres = boxes[:, :2] + boxes[:, 2:] / 2

@@ -12,6 +12,7 @@ import torch
 
 from avatarzoo.data.video import write_video
 from avatarzoo.errors import OutputError
+from avatarzoo.perception.landmarks import FaceLandmarker
 from avatarzoo.perception.regions import Region
 from avatarzoo.trackers import detection, pipeline
 from avatarzoo.trackers.pipeline import cached_track, head_crop, track_video
@@ -59,8 +60,6 @@ def test_what_is_written(short, tmp_path, quick_solver):
 
 def test_crop_carries_landmarks_along(short, tmp_path, quick_solver):
     """Tracking the written crops again gives the same landmarks: affine, pictures and landmarks agree."""
-    from avatarzoo.perception.landmarks import FaceLandmarker
-
     sequence = track_video(short, tmp_path / "out", size=256, matting=False, progress=False)
     pictures = sequence.images(slice(None)).permute(0, 2, 3, 1).numpy()
     with FaceLandmarker(max_faces=1) as landmarker:
@@ -82,6 +81,19 @@ def test_face_lost_in_the_middle(portrait, tmp_path, quick_solver):
     assert np.isnan(sequence.landmarks[lost]).all()
     assert sequence.masks(lost).max() == 0
     assert sequence.masks([5, 50]).max() == 255
+
+
+def test_small_face_in_a_wide_picture(portrait, tmp_path, quick_solver):
+    """A face that FaceMesh alone does not find, in a corner of a wide picture."""
+    wide = [np.pad(f[::2, ::2], ((300, 100), (700, 200), (0, 0)), constant_values=90) for f in portrait(14)]
+    with FaceLandmarker(max_faces=1) as landmarker:
+        assert len(landmarker.detect(wide[0])) == 0
+    write_video(tmp_path / "a.mp4", wide, 25)
+    sequence = track_video(tmp_path / "a.mp4", tmp_path / "out", size=SIZE, matting=False, progress=False)
+    assert sequence.valid.all()
+    scale, _, shift_x, _, _, shift_y = np.array(sequence.info["crop"]["affine"]).ravel()
+    eyes = (sequence.landmarks[0, [468, 473]] - [shift_x, shift_y]) / scale
+    assert ((eyes > [740, 330]) & (eyes < [800, 390])).all()
 
 
 @pytest.fixture
