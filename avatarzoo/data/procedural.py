@@ -106,8 +106,7 @@ class ProceduralActor:
     def motion(self, n_frames: int) -> HeadParams:
         """The parameters of the first ``n_frames`` frames."""
         rng = np.random.default_rng([self.seed, 2])
-        longest = max(n_frames, 2)
-        return random_motion(self.head, self.identity, rng, longest, self.fps).rows(slice(0, n_frames))
+        return random_motion(self.head, self.identity, rng, n_frames, self.fps)
 
     def render(self, params: HeadParams, camera: Camera | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """``(rgb (B, 3, H, W), mask (B, 1, H, W), head mask (B, 1, H, W))`` in [0, 1] for any parameters and cameras."""

@@ -10,6 +10,8 @@ from avatarzoo.heads.procedural import ProceduralHead
 from avatarzoo.heads.procedural_surface import Array
 
 MAX_YAW, MAX_PITCH, MAX_ROLL = np.radians([25.0, 10.0, 7.0])
+LOOK_AHEAD = 2.0
+"""Seconds after the end of a clip in which events still begin that its last frames foreshadow."""
 BLINK = np.array([0.0, 0.55, 1.0, 1.0, 0.72, 0.42, 0.2, 0.07, 0.0])
 """Closing of the lids over a blink, in steps of 1/25 s: quick down, slower up."""
 _VISEMES = (  # what the mouth does on one syllable, coefficients at full voice
@@ -27,8 +29,11 @@ def random_motion(
 
     Gaze is in ``eyes`` and the lids follow it through the eyeLook coefficients. The clip starts with a neutral half second.
     """
+    wanted, frames = frames, frames + int(np.ceil(LOOK_AHEAD * fps))
     time = np.arange(frames) / fps
     start = np.clip((time - 0.3) / 0.5, 0, 1)
+    # a generator for each kind of motion, and events beyond the end: a longer clip then begins like a shorter one
+    rng, voice, mood, look, lids = rng.spawn(5)
     yaw = MAX_YAW * _wander(rng, time, 0.16) * start
     pitch = MAX_PITCH * _wander(rng, time, 0.20) * start
     roll = MAX_ROLL * _wander(rng, time, 0.13) * start
@@ -39,11 +44,11 @@ def random_motion(
         * start[:, None]
     )
     tracks = {name: np.zeros(frames) for name in head.expression_names}
-    _speak(rng, time, tracks)
-    _brows_and_mood(rng, time, tracks)
-    gaze = _gaze(rng, time) * start[:, None]
+    _speak(voice, time, tracks)
+    _brows_and_mood(mood, time, tracks)
+    gaze = _gaze(look, time) * start[:, None]
     _follow_gaze(gaze, tracks)
-    closing = _blinks(rng, time)
+    closing = _blinks(lids, time)
     for side in "LR":
         tracks[f"eyeBlink_{side}"] = closing
         for name in ("eyeWide", "eyeSquint", "eyeLookDown", "eyeLookUp"):
@@ -51,10 +56,11 @@ def random_motion(
     expression = np.stack([np.clip(tracks[name], 0, 1) for name in head.expression_names], -1)
     eyes = np.stack([-gaze[:, 1], gaze[:, 0], 0 * time] * 2, -1)
     to = torch.from_numpy
-    return head.zeros(frames)._replace(
+    params = head.zeros(frames)._replace(
         identity=identity.expand(frames, -1).contiguous(), expression=to(expression).float(), eyes=to(eyes).float(),
         rotation=to(angles).float(), translation=to(shift).float(),
     )  # fmt: skip
+    return params.rows(slice(0, wanted))
 
 
 def _wander(rng: np.random.Generator, time: Array, rate: float) -> Array:
@@ -72,7 +78,8 @@ def _wander(rng: np.random.Generator, time: Array, rate: float) -> Array:
 
 
 def _bump(time: Array, centre: float, width: float) -> Array:
-    return np.exp(-0.5 * ((time - centre) / width) ** 2)
+    u = np.abs(time - centre) / width
+    return np.where(u < 3, np.exp(-0.5 * u**2), 0.0)
 
 
 def _both(tracks: dict[str, Array], name: str, values: Array, left: float = 1.0, right: float = 1.0) -> None:
@@ -101,7 +108,8 @@ def _brows_and_mood(rng: np.random.Generator, time: Array, tracks: dict[str, Arr
     """Slow brow movements on both sides or one, a smile now and then, and the odd grimace."""
     moods = (
         {"browInnerUp": 0.8, "browOuterUp": 0.7}, {"browDown": 0.8, "eyeSquint": 0.3}, {"browOuterUp": 0.7, "eyeWide": 0.6},
-        {"mouthSmile": 0.85, "cheekSquint": 0.6, "eyeSquint": 0.4}, {"mouthSmile": 0.6}, {"mouthFrown": 0.6, "browInnerUp": 0.5},
+        {"mouthSmile": 0.85, "cheekSquint": 0.6, "eyeSquint": 0.4}, {"mouthSmile": 0.6},
+        {"mouthFrown": 0.6, "browInnerUp": 0.5},
         {"cheekPuff": 0.7}, {"noseSneer": 0.6, "browDown": 0.4}, {"mouthLeft": 0.6}, {"mouthRight": 0.6}, {"jawLeft": 0.4},
     )  # fmt: skip
     now = 0.8

@@ -83,7 +83,7 @@ def _global_fields():
         return field
 
     return [
-        scale((0.025, 0.025, 0.025)), scale((0.035, 0, 0)), scale((0, 0, 0.035)), scale((0, 0.03, 0)),
+        scale((0.025, 0.025, 0.025)), scale((0.035, 0, 0)), scale((0, 0, 0.035), low=(-0.06, 0.06)), scale((0, 0.03, 0)),
         scale((0, 0.05, 0), low=(0.02, -0.10)), scale((0.06, 0, 0), low=(-0.02, -0.10)),
     ]  # fmt: skip
 
@@ -130,7 +130,7 @@ def _rigid(mesh: HeadMesh, field) -> Array:
     lid = np.where(mesh.info["socket"] > 0, 1.0, smoothstep(mesh.info["lid"], 0.0, 0.7))
     weight = np.where(name == "eyeball", 1.0, lid * (name == "skin"))[:, None]
     side = np.where(mesh.vertices[:, 0] > 0, 1.0, -1.0)
-    at_eyes = field(np.stack([EYE + [0, 0, 0.010], EYE * [-1, 1, 1] + [0, 0, 0.010]]))
+    at_eyes = field((EYE + np.array([0, 0, 0.010])) * np.array([[1, 1, 1], [-1, 1, 1]]))
     out = (1 - weight) * out + weight * np.where(side[:, None] > 0, at_eyes[0], at_eyes[1])
     teeth = np.char.startswith(name, "teeth")
     out[teeth] = field(np.array([[0.0, MOUTH_Y, 0.085]]))

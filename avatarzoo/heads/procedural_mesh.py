@@ -1,4 +1,4 @@
-"""Topology of the procedural head: loops round eyes, mouth and ears, a graded triangulation between them, and the loose parts.
+"""Topology of the procedural head: loops round eyes, mouth and ears, a graded triangulation between them.
 
 The half x >= 0 is built in the chart ``(angle, level)`` of :mod:`procedural_surface` and mirrored, so the head is exactly
 symmetric. Lids and lips have true rims: the lid rims continue behind the lids round the eyeball, the lip rims meet on one

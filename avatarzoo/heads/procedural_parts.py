@@ -25,7 +25,8 @@ EYE_UV, EYE_UV_RADIUS = (0.921, 0.921), 0.073
 CAVITY_UV, CAVITY_UV_RADIUS = (0.917, 0.083), 0.077
 TEETH_UV = (0.083, 0.142)  # middle of the strips, v of the upper teeth's root
 _CAVITY = np.array([  # dz, spread in y, scale in x: from the lips' rim to the throat
-    [-0.0030, 0.0012, 1.00], [-0.0052, 0.0085, 1.02], [-0.0085, 0.0120, 0.98], [-0.0220, 0.0120, 0.86], [-0.0380, 0.0100, 0.66],
+    [-0.0030, 0.0012, 1.00], [-0.0052, 0.0085, 1.02], [-0.0085, 0.0120, 0.98], [-0.0220, 0.0120, 0.86],
+    [-0.0380, 0.0100, 0.66],
 ])  # fmt: skip
 
 
@@ -101,7 +102,7 @@ def build_eyeball() -> Part:
 
 
 def build_cavity(skin: Part) -> Part:
-    """From the lips' rim (shared with the skin) over the inner side of the lips into the mouth; a disc in a bottom corner."""
+    """From the lips' rim (shared with the skin) over the inner side of the lips into the mouth; textured by a disc."""
     rim = np.flatnonzero(skin.info["lip"] == 2.0)
     phi = skin.info["phi"][rim]
     points, fronts = [skin.vertices[rim]], [skin.frontal[rim]]
@@ -140,7 +141,7 @@ def build_teeth(skin: Part, upper: bool) -> Part:
     inward = -np.stack([np.sin(alpha) / 0.0245, np.cos(alpha) / 0.030], -1)
     inward /= np.linalg.norm(inward, axis=1, keepdims=True)
     sign, edge, root = (
-        (1.0, MOUTH_Y - 0.0012, MOUTH_Y + 0.0095) if upper else (-1.0, MOUTH_Y - 0.0022, MOUTH_Y - 0.0125)
+        (1.0, MOUTH_Y - 0.0032, MOUTH_Y + 0.0095) if upper else (-1.0, MOUTH_Y - 0.0042, MOUTH_Y - 0.0125)
     )
     ring = np.array(
         [[0.0012, root], [0.0, 0.6 * edge + 0.4 * root], [0.0006, edge], [0.0022, edge], [0.0045, root]]
