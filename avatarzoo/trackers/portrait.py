@@ -11,6 +11,7 @@ from scipy.interpolate import CubicSpline
 from torch import Tensor
 
 from avatarzoo.geometry.camera import Camera
+from avatarzoo.geometry.mesh import vertex_normals
 from avatarzoo.heads.base import HeadModel, HeadParams
 from avatarzoo.render.mesh import MeshFragments, interpolate, rasterize_mesh
 
@@ -117,16 +118,6 @@ def smooth_outline(corners: np.ndarray, samples: int = 200) -> np.ndarray:
     return CubicSpline(np.arange(len(closed)), closed, bc_type="periodic")(
         np.linspace(0, len(corners), samples)
     )
-
-
-def vertex_normals(vertices: Float[Tensor, "b v 3"], faces: Tensor) -> Float[Tensor, "b v 3"]:
-    """Area-weighted normals, not normalised."""
-    a, b, c = (vertices[:, faces[:, k]] for k in range(3))
-    normal = torch.cross(b - a, c - a, dim=-1)
-    out = torch.zeros_like(vertices)
-    for k in range(3):
-        out.index_add_(1, faces[:, k], normal)
-    return out
 
 
 def rest_points(head: HeadModel, faces: Tensor, barycentrics: Tensor) -> Float[Tensor, "n 3"]:
