@@ -1,0 +1,21 @@
+"""Data: tracked videos, made-up actors, batches."""
+
+from importlib import import_module
+from typing import Any
+
+_HOMES = {
+    "AvatarBatch": "batch",
+    "FrameDataModule": "frames",
+    "FrameStore": "frames",
+    "ProceduralActor": "procedural",
+    "ProceduralActorDataModule": "actor",
+    "TrackedSequence": "sequence",
+    "TrackedSequenceDataModule": "monocular",
+}
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:  # readers of videos need no renderer, and the other way round
+        return getattr(import_module(f"avatarzoo.data.{_HOMES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

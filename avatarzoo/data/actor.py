@@ -4,11 +4,26 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from avatarzoo.data.frames import FrameDataModule, FrameStore
-from avatarzoo.data.procedural import ProceduralActor
+from avatarzoo.data.procedural import ProceduralActor, ProceduralClip
 from avatarzoo.heads import load_head
+from avatarzoo.perception.parsing import Votes, parse_head, reference_shape
+from avatarzoo.perception.regions import FEATURES
+
+
+def head_regions(clip: ProceduralClip) -> tuple[Tensor, Tensor]:
+    """Head masks and facial features ``(T, H, W)`` uint8, cut from the exact ones by the rule that serves real videos."""
+    votes = Votes(reference_shape(clip.landmarks), None, None)
+    pairs = [
+        parse_head(m.astype(np.float32) / 255, p, votes) for m, p in zip(clip.head_masks, clip.landmarks)
+    ]
+    labels, masks = (np.stack(x) for x in zip(*pairs))
+    features = np.isin(labels, [int(region) for region in FEATURES])
+    return torch.from_numpy(masks), torch.from_numpy(features).byte() * 255
 
 
 class ProceduralActorDataModule(FrameDataModule):
@@ -52,9 +67,9 @@ class ProceduralActorDataModule(FrameDataModule):
         self.head_signature = load_head("procedural").signature
         clip = ProceduralActor(seed=hp["actor"], size=hp["size"]).sequence(hp["n_frames"])
         images = torch.from_numpy(clip.images).permute(0, 3, 1, 2).contiguous()
-        masks = torch.from_numpy(clip.masks)
+        masks, features = head_regions(clip)
         self.frames = FrameStore(
-            images, masks, torch.zeros_like(masks), clip.params, clip.camera, torch.arange(hp["n_frames"])
+            images, masks, features, clip.params, clip.camera, torch.arange(hp["n_frames"])
         )
 
     def describe(self) -> dict[str, Any]:

@@ -1,0 +1,159 @@
+"""One contract for all methods: train a little, save, load elsewhere, animate, keep the person."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from avatarzoo.apps.training import AvatarCLI
+from avatarzoo.errors import BadSequenceError, HeadModelMismatchError
+from avatarzoo.geometry.camera import look_at_face
+from avatarzoo.models import METHODS, AvatarModule, AvatarState, load_avatar
+
+ROOT = Path(__file__).resolve().parent.parent
+FOLDERS = {"GaussianDejaVu": "gaussian_dejavu"}
+QUIET = ["--products.preview", "false", "--evaluator.baselines", "false", "--evaluator.lpips", "none"]
+
+
+def train(method: str, folder: Path, *options: str) -> Any:
+    config = ROOT / "configs" / FOLDERS[method] / "smoke.yaml"
+    root = ["--trainer.default_root_dir", str(folder), "--trainer.accelerator", "cpu"]
+    return AvatarCLI.launch("fit", ["-c", str(config), *root, *QUIET, *options])
+
+
+@pytest.fixture(scope="module", params=[m.__name__ for m in METHODS])
+def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+    folder = tmp_path_factory.mktemp(request.param) / "run"
+    train(request.param, folder)
+    return request.param, folder
+
+
+def some_params(module: AvatarModule):
+    params = module.head.zeros(2)
+    params.expression[1, 0] = 0.5
+    params.rotation[1, 1] = 0.3
+    return params
+
+
+def test_every_method_has_a_folder_and_a_card() -> None:
+    for method in METHODS:
+        assert (ROOT / "avatarzoo" / "models" / FOLDERS[method.__name__] / "README.md").is_file()
+
+
+def test_loads_and_animates_without_data(trained: tuple[str, Path]) -> None:
+    module = load_avatar(trained[1] / "avatar.ckpt")
+    state = module.reconstruct()
+    image = module.animate(state, some_params(module), look_at_face(size=96))
+    assert image.rgb.shape == (2, 3, 96, 96)
+    assert image.alpha.shape == (2, 1, 96, 96)
+    assert torch.isfinite(image.rgb).all()
+    assert 0 <= image.rgb.min() <= image.rgb.max() <= 1
+    assert 0.02 < image.alpha.mean() < 0.9
+    assert (image.rgb[0] - image.rgb[1]).abs().max() > 0.05  # expression and pose are seen
+
+
+def test_another_process_loads_weights_only(trained: tuple[str, Path]) -> None:
+    """Issue bar 8: a plain import, weights_only=True, a picture."""
+    name, folder = trained
+    code = f"""
+from avatarzoo.models import {name}
+from avatarzoo.geometry.camera import look_at_face
+m = {name}.load_from_checkpoint({str(folder / "avatar.ckpt")!r}, weights_only=True, map_location="cpu").eval()
+rgb = m.animate(m.reconstruct(), m.head.zeros(1), look_at_face(size=64)).rgb
+print(tuple(rgb.shape), float(rgb.std()))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    shape, spread = done.stdout.strip().splitlines()[-1].rsplit(" ", 1)
+    assert shape == "(1, 3, 64, 64)"
+    assert float(spread) > 0.01
+
+
+def test_state_file_keeps_the_person(trained: tuple[str, Path], tmp_path: Path) -> None:
+    module = load_avatar(trained[1] / "avatar.ckpt")
+    state = module.reconstruct()
+    again = AvatarState.load(state.save(tmp_path / "person.safetensors"))
+    params, camera = some_params(module), look_at_face(size=64)
+    before = module.animate(state, params, camera).rgb
+    with torch.no_grad():
+        for parameter in module.parameters():  # the state alone decides who is seen
+            parameter.add_(torch.randn_like(parameter))
+    assert (module.animate(again, params, camera).rgb - before).abs().max() < 1e-5
+    assert again.meta["head"] == module.head.signature
+
+
+def test_a_foreign_head_is_refused(trained: tuple[str, Path]) -> None:
+    module = load_avatar(trained[1] / "avatar.ckpt")
+    state = module.reconstruct()
+    state.meta["head"] = {"name": "flame", "version": "2020", "hash": "0" * 64}
+    with pytest.raises(HeadModelMismatchError, match="flame"):
+        module.animate(state, module.head.zeros(1), look_at_face(size=32))
+
+
+def test_training_changes_the_avatar_and_is_repeatable(trained: tuple[str, Path], tmp_path: Path) -> None:
+    name, folder = trained
+    train(name, tmp_path / "again")
+    first, second = (
+        torch.load(f / "avatar.ckpt", weights_only=True)["state_dict"] for f in (folder, tmp_path / "again")
+    )
+    assert all(torch.equal(first[k], second[k]) for k in first)
+    untrained = type(load_avatar(folder / "avatar.ckpt"))(**load_avatar(folder / "avatar.ckpt").hparams)
+    moved = [k for k, v in untrained.state_dict().items() if not torch.equal(v, first[k])]
+    assert moved
+
+
+def test_a_killed_run_resumes_to_the_same_result(trained: tuple[str, Path], tmp_path: Path) -> None:
+    """kill -9 after a checkpoint, then --ckpt_path last: same weights as the run that was left alone."""
+    name, folder = trained
+    config = ROOT / "configs" / FOLDERS[name] / "smoke.yaml"
+    code = f"""
+import os, signal, avatarzoo.apps.training as t
+from lightning.pytorch.callbacks import Callback
+t.CHECKPOINT_EVERY = 5
+class Kill(Callback):
+    def on_train_batch_start(self, trainer, module, batch, index):
+        if trainer.global_step == 8: os.kill(os.getpid(), signal.SIGKILL)
+make = t.AvatarCLI.instantiate_trainer
+def with_kill(self, **kw): kw["callbacks"] = [*(kw.get("callbacks") or []), Kill()]; return make(self, **kw)
+t.AvatarCLI.instantiate_trainer = with_kill
+t.AvatarCLI.launch("fit", ["-c", {str(config)!r}, "--trainer.default_root_dir", {str(tmp_path / "run")!r}, "--trainer.accelerator", "cpu"])
+"""
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == -9
+    assert (tmp_path / "run" / "last.ckpt").is_file()
+    assert not (tmp_path / "run" / "avatar.ckpt").exists()
+    train(name, tmp_path / "run", "--ckpt_path", "last")
+    first, second = (
+        torch.load(f / "avatar.ckpt", weights_only=True)["state_dict"] for f in (folder, tmp_path / "run")
+    )
+    assert all(torch.allclose(first[k], second[k], atol=1e-6) for k in first)
+
+
+def test_checkpoint_options_lose_to_typed_ones(trained: tuple[str, Path], tmp_path: Path) -> None:
+    name, folder = trained
+    config = str(ROOT / "configs" / FOLDERS[name] / "smoke.yaml")
+    args = [
+        "-c",
+        config,
+        "--ckpt_path",
+        str(folder / "avatar.ckpt"),
+        "--trainer.default_root_dir",
+        str(tmp_path),
+        *QUIET,
+    ]
+    args += ["--trainer.accelerator", "cpu", "--products.state", "false"]
+    cli = AvatarCLI.launch("test", [*args, "--model.background", "0.5"])
+    assert cli.model.hparams["background"] == 0.5
+    assert cli.datamodule.background == 0.5
+
+
+def test_a_stranger_file_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "x.ckpt").write_bytes(b"not a checkpoint")
+    with pytest.raises(BadSequenceError, match="not a checkpoint"):
+        load_avatar(tmp_path / "x.ckpt")
+    with pytest.raises(BadSequenceError, match="There is no checkpoint"):
+        load_avatar(tmp_path / "missing.ckpt")
