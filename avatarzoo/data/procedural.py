@@ -88,7 +88,7 @@ class ProceduralActor:
         albedo = paint(self.head, self.look, rng, size=512 if size <= 320 else 1024)
         texture = _with_cloth(albedo, self.look.cloth, rng)
         self.texture = texture[0].permute(1, 2, 0).contiguous().numpy()
-        self.coat = _coat() if shoulders else None
+        self.coat = _coat(self._neck_rim()) if shoulders else None
         self.background = _background(rng, background)
         mesh = head_mesh()
         cover = hair_cover(mesh.vertices, mesh.info["angle"], self.look.hair_shift, 0.022)
@@ -102,6 +102,12 @@ class ProceduralActor:
             self._faces = torch.cat([head_faces, self.coat.faces + len(self.head.v_template)])
             self._uv = torch.cat([self._uv, self.coat.uv])
             self._uv_faces = torch.cat([head_uv, self.coat.faces + len(self.head.uv)])
+
+    def _neck_rim(self) -> Array:
+        """``(N, 3)`` of this person's neck."""
+        rim = torch.from_numpy(head_mesh().info["level"] == 0) & (torch.from_numpy(head_mesh().part) == 0)
+        person = self.head.zeros(1)._replace(identity=self.identity)
+        return self.head(person)[0, rim].double().numpy()
 
     def motion(self, n_frames: int) -> HeadParams:
         """The parameters of the first ``n_frames`` frames."""
@@ -182,11 +188,15 @@ class _Coat(NamedTuple):
     still: Tensor
 
 
-def _coat(columns: int = 40) -> _Coat:
-    """A collar and two shoulders."""
+def _coat(neck: Array, columns: int = 40) -> _Coat:
+    """A collar that fits round the rim of a neck ``(N, 3)``, and two shoulders."""
+    low, high = neck.min(0), neck.max(0)
+    half, middle = (high - low) / 2, (high + low) / 2
+    fit = np.array([half[0] + 0.0040, half[2] + 0.0040, middle[1] + 0.0030, middle[2]]) - _COAT[0, :4]
+    coat = _COAT[:, :4] + fit * np.linspace(1, 0, len(_COAT))[:, None]
     turn = 2 * np.pi * np.arange(columns) / columns
     rows = []
-    for k, (width, depth, y, z, _) in enumerate(_COAT):
+    for k, (width, depth, y, z) in enumerate(coat):
         rise = 0.010 * np.cos(turn - np.pi) * (k < 3)  # the collar is lower in front
         rows.append(np.stack([width * np.sin(turn), y + rise, z + depth * np.cos(turn)], -1))
     i = np.arange(len(_COAT) * columns).reshape(len(_COAT), columns)
@@ -196,15 +206,8 @@ def _coat(columns: int = 40) -> _Coat:
     v = np.repeat(np.linspace(0.98, 0.02, len(_COAT)), columns)
     u = 0.81 + 0.18 * np.tile(np.abs(turn / np.pi - 1), len(_COAT))
     uv, still = np.stack([u, v], -1), np.repeat(_COAT[:, 4], columns)
-    return _Coat(
-        *(
-            torch.from_numpy(x).to(t)
-            for x, t in zip(
-                (np.concatenate(rows), faces, uv, still),
-                (torch.float32, torch.int64, torch.float32, torch.float32),
-            )
-        )
-    )
+    points, uv, still = (torch.from_numpy(x).float() for x in (np.concatenate(rows), uv, still))
+    return _Coat(points, torch.from_numpy(faces), uv, still)
 
 
 def _with_cloth(albedo: Tensor, color: Array, rng: np.random.Generator) -> Tensor:
@@ -214,7 +217,7 @@ def _with_cloth(albedo: Tensor, color: Array, rng: np.random.Generator) -> Tenso
     v = np.linspace(0, 1, size)[:, None]
     weave = gaussian_filter(rng.normal(size=(size, width)), (1.0, 1.0))
     stripes = rng.uniform(0, 0.5) * (np.sin(2 * np.pi * v * rng.integers(6, 20)) > 0.3)
-    cloth = color[:, None, None] * (1 + 0.25 * weave + 0 * v) * (1 - stripes) + 0.25 * stripes
+    cloth = color[:, None, None] * (1 + 0.25 * weave) * (1 - stripes) + 0.25 * stripes
     return torch.cat([albedo, torch.from_numpy(np.clip(cloth, 0, 1)).float()[None]], -1)
 
 
