@@ -206,8 +206,8 @@ def _coat(neck: Array, columns: int = 40) -> _Coat:
     v = np.repeat(np.linspace(0.98, 0.02, len(_COAT)), columns)
     u = 0.81 + 0.18 * np.tile(np.abs(turn / np.pi - 1), len(_COAT))
     uv, still = np.stack([u, v], -1), np.repeat(_COAT[:, 4], columns)
-    points, uv, still = (torch.from_numpy(x).float() for x in (np.concatenate(rows), uv, still))
-    return _Coat(points, torch.from_numpy(faces), uv, still)
+    tensors = [torch.from_numpy(x).float() for x in (np.concatenate(rows), uv, still)]
+    return _Coat(tensors[0], torch.from_numpy(faces), tensors[1], tensors[2])
 
 
 def _with_cloth(albedo: Tensor, color: Array, rng: np.random.Generator) -> Tensor:

@@ -91,9 +91,9 @@ def _modes() -> Modes:
     joints = np.stack([np.zeros(3), NECK_JOINT, JAW_JOINT, EYE, right])
     eyeball = mesh.part == mesh.parts.index("eyeball")
     left_ball, right_ball = (np.flatnonzero(eyeball & (s * mesh.vertices[:, 0] > 0))[0] for s in (1, -1))
-    ears = (at_joint(mesh, identity, p) for p in ([0.07, -0.012, 0.012], [-0.07, -0.012, 0.012]))
+    ears = (at_joint(mesh, identity, p) for p in np.array([[0.07, -0.012, 0.012], [-0.07, -0.012, 0.012]]))
     jaw = sum(ears) / 2
-    sides = (at_joint(mesh, identity, p) for p in ([0.06, -0.105, -0.025], [-0.06, -0.105, -0.025]))
+    sides = (at_joint(mesh, identity, p) for p in np.array([[0.06, -0.105, -0.025], [-0.06, -0.105, -0.025]]))
     neck = sum(sides) / 2
     moves = np.stack([np.zeros_like(neck), neck, jaw, identity[left_ball], identity[right_ball]])
     rig = Rig(_tensor(joints), _tensor(moves), None, _tensor(skinning(mesh)), None)

@@ -53,10 +53,8 @@ _LOCAL: dict[str, list[tuple]] = {
 
 def identity_basis(mesh: HeadMesh) -> Array:
     """``(V, 3, 100)``: global proportions, local features, lips and ears, then smooth fields."""
-    named = [
-        _rigid(mesh, field) for field in _global_fields() + [_gaussian_field(v) for v in _LOCAL.values()]
-    ]
-    named = np.stack(named + _lips_and_ears(mesh), -1)
+    fields = _global_fields() + [_gaussian_field(rows) for rows in _LOCAL.values()]
+    named = np.stack([_rigid(mesh, field) for field in fields] + _lips_and_ears(mesh), -1)
     smooth = np.stack([_rigid(mesh, f) for f in _smooth_fields(N_IDENTITY - named.shape[-1])], -1)
     flat, rest = named.reshape(-1, named.shape[-1]), smooth.reshape(-1, smooth.shape[-1])
     q, _ = np.linalg.qr(np.concatenate([flat, rest], 1))

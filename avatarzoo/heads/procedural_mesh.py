@@ -80,7 +80,7 @@ def lid_closure(x: Array) -> Array:
     return -0.0006 + 0.0014 * c - 0.0030 * (1 - c**2)
 
 
-def lid_depth(xy: Array, extra: Array) -> Array:
+def lid_depth(xy: Array, extra: Array | float) -> Array:
     """z of the lids over the eyeball, relative to its centre: an ellipsoid wider than the ball."""
     inside = 1 - (xy[:, 0] / 0.0180) ** 2 - (xy[:, 1] / 0.0142) ** 2
     return (EYE_RADIUS + extra) * np.sqrt(np.maximum(inside, 0.04))

@@ -170,7 +170,8 @@ def _mirror(halves: list[Part]) -> HeadMesh:
     """Reflect every half, join halves along x = 0 and the cavity to the lips' rim."""
     names = tuple(p.name for p in halves)
     keys = sorted({k for p in halves for k in p.info})
-    vertices, frontal, part, info = [], [], [], {k: [] for k in keys}
+    vertices, frontal, part = [], [], []
+    info: dict[str, list[Array]] = {k: [] for k in keys}
     faces, uv, uv_faces, face_part, mirror = [], [], [], [], []
     n_vertices = n_uv = 0
     for index, p in enumerate(halves):

@@ -8,11 +8,13 @@ mid-height, nose 50 mm long, mouth 50 mm wide, chin to crown 0.22 m.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.interpolate import CubicSpline, PchipInterpolator
 
-Array = NDArray[np.float64]
+Array = NDArray[Any]
 
 EYE = np.array([0.0315, 0.0085, 0.0580])
 """Centre of the left eyeball (x > 0 is the subject's left)."""
@@ -89,7 +91,7 @@ LEVELS = np.concatenate(
 LEVELS = LEVELS / LEVELS[-1]
 
 
-def smoothstep(x: Array, low: float, high: float) -> Array:
+def smoothstep(x: Array, low: float | Array, high: float | Array) -> Array:
     """Cubic step from 0 at ``low`` to 1 at ``high``."""
     t = np.clip((x - low) / (high - low), 0.0, 1.0)
     return t * t * (3 - 2 * t)
