@@ -17,7 +17,7 @@ from avatarzoo.heads.base import HeadParams
 from avatarzoo.models.base import AvatarImage, AvatarModule, AvatarState
 from avatarzoo.models.gaussian_dejavu.blendmaps import BlendGate, Gate
 from avatarzoo.models.gaussian_dejavu.objective import PersonalizationLoss, Preset, psnr_of
-from avatarzoo.models.gaussian_dejavu.start import baked_color_offsets
+from avatarzoo.models.gaussian_dejavu.start import baked_offsets
 from avatarzoo.models.gaussian_dejavu.uv_gaussians import CHANNELS, Initialization, UVGaussianMap
 from avatarzoo.render import rasterize_gaussians
 from avatarzoo.render.gaussians import Gaussians
@@ -186,7 +186,7 @@ class GaussianDejaVu(AvatarModule):
         self.gate.fit(self.head, params.expression, hp["gate"], hp["gate_temperature"])
         if hp["bake_colors"] and hp["mean_offsets"] is None:
             progress("Baking a first texture from the training frames")
-            self.mean_offsets.copy_(baked_color_offsets(self, data.spread_batch(16)))
+            self.mean_offsets.copy_(baked_offsets(self, data.spread_batch(16)))
 
     def on_fit_start(self) -> None:
         if self.global_step == 0:
