@@ -20,11 +20,20 @@ from avatarzoo.errors import BadSequenceError, NoFaceError
 from avatarzoo.geometry.camera import OPENGL_TO_OPENCV, Camera, fov_intrinsics, look_at_face
 from avatarzoo.heads.base import HeadModel, HeadParams
 from avatarzoo.trackers import landmark_groups as groups
-from avatarzoo.trackers.gauss_newton import Motion, Problem, identity_step, refine
+from avatarzoo.trackers.gauss_newton import (
+    Motion,
+    Problem,
+    frame_step,
+    identity_step,
+    normal_matrices,
+    refine,
+)
 from avatarzoo.trackers.gaze import eye_rotations, hidden_eyes, turned_irises
 from avatarzoo.trackers.landmark_model import LandmarkModel, landmark_model
 from avatarzoo.trackers.priors import IDENTITY_RIDGE, expression_prior, lids_after_gaze
+from avatarzoo.trackers.products import product, solve
 from avatarzoo.trackers.smoothing import fill, runs, smooth_pose
+from avatarzoo.trackers.solver import POSE
 from avatarzoo.trackers.weak_perspective import weak_start
 
 SIGMA = 0.01
@@ -137,10 +146,16 @@ class AnalyticTracker:
         targets = landmarks[keys]
         motion = self.start(targets)
         ridge = IDENTITY_RIDGE * np.eye(len(self.identity))
+        inner = POSE + len(self.model.names)
+        free = (np.zeros(len(self.model.names)), np.zeros_like(motion.modes))
         for _ in range(IDENTITY_ROUNDS):
-            motion = refine(self.problem, motion, targets, steps=1)
-            hessian, gradient = identity_step(self.problem, self.identity_basis, motion, targets)
-            self.identity += np.linalg.solve(hessian + ridge, gradient - ridge @ self.identity)
+            square = normal_matrices(self.problem, motion, targets, self.identity_basis)
+            # both from one linearisation: the identity's equations already have pose and modes eliminated
+            hessian, gradient = identity_step(self.problem, motion, square)
+            motion = frame_step(self.problem, motion, square, square[:, :inner, -1], False, free)
+            self.identity += solve(hessian + ridge, (gradient - IDENTITY_RIDGE * self.identity)[:, None])[
+                :, 0
+            ]
         return self.identity
 
     def fit_motion(self, landmarks: np.ndarray, steps: int = 3, progress: bool = False) -> Motion:
@@ -168,12 +183,16 @@ class AnalyticTracker:
     def points(self, motion: Motion) -> np.ndarray:
         """``(T, 478, 3)`` landmarks in the head frame, eyes straight."""
         base = self.model.with_identity(self.identity)
-        return base + np.tensordot(motion.modes, self.model.modes, ([1], [2]))
+        return base + product(
+            motion.modes, self.model.modes.reshape(-1, self.model.modes.shape[2]).T
+        ).reshape(-1, *base.shape)
 
     @property
     def eyeballs(self) -> np.ndarray:
         """``(2, 3)`` centres of this person's left and right eyeball."""
-        return self.model.eyes + self.model.eyes_identity @ self.identity
+        row = self.head.zeros(1, "cpu")._replace(identity=torch.from_numpy(self.identity).float()[None])
+        joints = self.head.joints(row)
+        return torch.cat([joints["eye_left"], joints["eye_right"]]).double().numpy()
 
     def eyes(self, motion: Motion, targets: np.ndarray) -> np.ndarray:
         """Eye rotations ``(T, 6)``, left then right."""

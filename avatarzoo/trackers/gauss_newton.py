@@ -11,14 +11,16 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from scipy.spatial.transform import Rotation
 
 from avatarzoo.trackers import landmark_groups as groups
 from avatarzoo.trackers import solver
 from avatarzoo.trackers.priors import ExpressionPrior
+from avatarzoo.trackers.products import product, solve
 from avatarzoo.trackers.solver import POSE
 
-BATCH = 128
+BATCH = 32
 CONTACT_GAIN = 150.0
 """How much heavier the difference of facing lid or lip points weighs where the detector sees them meet."""
 
@@ -72,47 +74,49 @@ def refine(
         pull = (np.zeros(motion.modes.shape[1]), np.zeros_like(motion.modes))
     parts = []
     for k in range(0, len(targets), BATCH):
-        part = Motion(*(x[k : k + BATCH] for x in motion))
-        for _ in range(steps):
-            part = _step(problem, part, targets[k : k + BATCH], hold, (pull[0], pull[1][k : k + BATCH]))
+        rows = slice(k, k + BATCH)
+        part, seen = Motion(*(x[rows] for x in motion)), targets[rows]
+        # the normal matrix hardly changes along a frame's few steps: made once, with exact slopes at every step
+        square = normal_matrices(problem, part, seen)
+        for step in range(steps):
+            slopes = square[:, :-1, -1] if step == 0 else exact_slopes(problem, part, seen)
+            part = frame_step(problem, part, square, slopes, hold, (pull[0], pull[1][rows]))
         parts.append(part)
     return Motion(*(np.concatenate(x) for x in zip(*parts)))
 
 
-def _step(problem: Problem, motion: Motion, targets: np.ndarray, hold: bool, pull: tuple) -> Motion:
-    square = _normal_matrices(problem, motion, targets, None)
+def frame_step(
+    problem: Problem, motion: Motion, square: np.ndarray, slopes: np.ndarray, hold: bool, pull: tuple
+) -> Motion:
+    """One step of every frame, from normal matrices ``(T, n, n)`` and slopes ``(T, 6 + M)`` of pose and modes."""
     b, m = motion.modes, motion.modes.shape[1]
     modes = slice(POSE, POSE + m)
     strength, goal = pull
     hessian = square[:, modes, modes] + problem.prior.quadratic + np.diag(strength)
-    gradient = square[:, modes, -1] - problem.prior.linear - b @ problem.prior.quadratic
-    gradient += strength * (goal - b)
+    gradient = slopes[:, modes] - problem.prior.linear - b @ problem.prior.quadratic + strength * (goal - b)
     if not hold:
-        pose, cross, slope = square[:, :POSE, :POSE], square[:, :POSE, modes], square[:, :POSE, -1]
-        solved = np.linalg.solve(pose, np.concatenate([cross, slope[..., None]], 2))
-        hessian = hessian - cross.transpose(0, 2, 1) @ solved[..., :-1]
-        gradient = gradient - np.einsum("tpm,tp->tm", cross, solved[..., -1])
+        pose, cross, slope = square[:, :POSE, :POSE], square[:, :POSE, modes], slopes[:, :POSE]
+        solved = solve(pose, np.concatenate([cross, slope[..., None]], 2))
+        hessian -= product(cross.transpose(0, 2, 1), solved[..., :-1])
+        gradient -= (slope[:, None] @ solved[..., :-1])[:, 0]
     delta = np.zeros_like(b)
     solver.box_descent(hessian, gradient, problem.low - b, problem.high - b, delta)
     if hold:
         return motion._replace(modes=b + delta)
-    step = solved[..., -1] - np.einsum("tpm,tm->tp", solved[..., :-1], delta)
+    step = solved[..., -1] - (solved[..., :-1] @ delta[..., None])[..., 0]
     rotation = Rotation.from_rotvec(step[:, :3]).as_matrix() @ motion.rotation
     return Motion(rotation, motion.translation + step[:, 3:], b + delta)
 
 
-def identity_step(
-    problem: Problem, basis: np.ndarray, motion: Motion, targets: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+def identity_step(problem: Problem, motion: Motion, square: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Normal equations of the identity summed over frames; pose and the modes inside their box are eliminated.
 
     Args:
-        basis: ``(L, 3, I)`` float32.
+        square: from :func:`normal_matrices` with the identity basis as extra columns.
 
     Returns:
         ``(I, I)`` matrix and ``(I,)`` gradient at the present estimate, without the identity's own prior.
     """
-    square = _normal_matrices(problem, motion, targets, basis)
     b, m = motion.modes, motion.modes.shape[1]
     inner, own = slice(0, POSE + m), slice(POSE + m, -1)
     hessian, cross = square[:, inner, inner].copy(), square[:, inner, own].copy()
@@ -127,36 +131,76 @@ def identity_step(
     hessian.transpose(0, 2, 1)[held] = 0
     frame, row = held.nonzero()
     hessian[frame, row, row] = 1
-    solved = np.linalg.solve(hessian, np.concatenate([cross, slope[..., None]], 2))
-    matrix = (square[:, own, own] - cross.transpose(0, 2, 1) @ solved[..., :-1]).sum(0)
+    solved = solve(hessian, np.concatenate([cross, slope[..., None]], 2))
+    matrix = (square[:, own, own] - product(cross.transpose(0, 2, 1), solved[..., :-1])).sum(0)
     gradient = square[:, own, -1].sum(0) - np.einsum("tji,tj->i", cross, solved[..., -1])
     return matrix, gradient
 
 
-def _normal_matrices(
-    problem: Problem, motion: Motion, targets: np.ndarray, extra: np.ndarray | None
+def normal_matrices(
+    problem: Problem, motion: Motion, targets: np.ndarray, extra: np.ndarray | None = None
 ) -> np.ndarray:
-    """``(T, n, n)`` products of the columns pose, modes, extra, residual."""
+    """``(T, n, n)`` products of the columns pose, modes, extra, residual.
+
+    Args:
+        extra: ``(L, 3, X)`` float32 fields beside the modes, such as the identity basis.
+    """
     if extra is None:
         extra = np.zeros((*problem.base.shape, 0), np.float32)
     width = POSE + problem.modes.shape[2] + extra.shape[2] + 1
     single, pairs = 2 * len(problem.base), 2 * len(groups.CLOSURES)
-    rows = np.empty((len(targets), single + pairs, width), np.float32)
+    rows = _table(len(targets), single + pairs, width)
     pose = (np.ascontiguousarray(motion.rotation), np.ascontiguousarray(motion.translation))
     solver.linearise(
         problem.base, problem.modes, extra, np.ascontiguousarray(motion.modes), *pose,
         np.ascontiguousarray(targets), problem.weight, problem.focal, problem.centre, rows,
     )  # fmt: skip
     _closure_rows(problem, targets, rows)
-    # numpy sees that both factors are one table and computes half the product; twice as fast as torch.bmm here
-    return np.matmul(rows.transpose(0, 2, 1), rows).astype(np.float64)
+    table = torch.from_numpy(rows)
+    return torch.bmm(table.transpose(1, 2), table).double().numpy()
+
+
+_tables: dict[tuple[int, int], np.ndarray] = {}
+
+
+def _table(frames: int, rows: int, width: int) -> np.ndarray:
+    """A float32 table that is used again: fresh memory for every batch costs more than filling it."""
+    if (rows, width) not in _tables or len(_tables[rows, width]) < frames:
+        _tables[rows, width] = np.empty((frames, rows, width), np.float32)
+    return _tables[rows, width][:frames]
+
+
+def exact_slopes(problem: Problem, motion: Motion, targets: np.ndarray) -> np.ndarray:
+    """``(T, 6 + M)`` derivatives of the squared residuals along pose and modes, halved and negated."""
+    flat = problem.modes.reshape(-1, problem.modes.shape[2])
+    points = problem.base + product(motion.modes.astype(np.float32), flat.T).reshape(-1, *problem.base.shape)
+    turned = points @ motion.rotation.transpose(0, 2, 1)
+    seen = turned + motion.translation[:, None]
+    scale = problem.focal / seen[..., 2]
+    pull = targets - problem.centre - scale[..., None] * seen[..., :2]
+    upper, lower = np.array(groups.CLOSURES).T
+    pairs = _closure_scale(problem, targets)[..., None] ** 2 * (pull[:, upper] - pull[:, lower])
+    pull *= problem.weight[:, None] ** 2
+    pull[:, upper] += pairs
+    pull[:, lower] -= pairs
+    force = np.empty_like(seen)
+    force[..., :2] = scale[..., None] * pull
+    force[..., 2] = -(force[..., :2] * seen[..., :2]).sum(-1) / seen[..., 2]
+    along_modes = product((force @ motion.rotation).reshape(len(seen), -1).astype(np.float32), flat)
+    return np.concatenate([np.cross(turned, force).sum(1), force.sum(1), along_modes], 1)
+
+
+def _closure_scale(problem: Problem, targets: np.ndarray) -> np.ndarray:
+    """``(T, P)`` square roots of the weights of the facing pairs: heavier where the detector sees them meet."""
+    upper, lower = np.array(groups.CLOSURES).T
+    gap = np.linalg.norm(targets[:, upper] - targets[:, lower], axis=-1) / problem.contact
+    return problem.closure * np.sqrt(1 + CONTACT_GAIN * np.exp(-(gap**2)))
 
 
 def _closure_rows(problem: Problem, targets: np.ndarray, rows: np.ndarray) -> None:
-    """Append the differences of facing lid and lip points, heavier where the detector sees them meet."""
+    """Append the differences of facing lid and lip points."""
     upper, lower = np.array(groups.CLOSURES).T
-    gap = np.linalg.norm(targets[:, upper] - targets[:, lower], axis=-1) / problem.contact
-    scale = problem.closure * np.sqrt(1 + CONTACT_GAIN * np.exp(-(gap**2)))
+    scale = _closure_scale(problem, targets)
     points = len(problem.base)
     pairs = rows.reshape(len(rows), -1, 2, rows.shape[2])
     weights = problem.weight[:, None, None].astype(np.float32)

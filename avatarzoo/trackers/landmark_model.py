@@ -9,6 +9,7 @@ import torch
 
 from avatarzoo.heads.base import HeadModel, HeadParams
 from avatarzoo.trackers import landmark_groups as groups
+from avatarzoo.trackers.products import product
 
 JAW_STEP = 0.25
 """Radians over which the jaw joint is linearised: the secant is exact there and 1 mm off at most between."""
@@ -27,7 +28,6 @@ class LandmarkModel(NamedTuple):
         low, high: ``(M,)`` bounds, infinite where there are none.
         names: of the modes.
         n_expression: how many modes are expression coefficients.
-        eyes, eyes_identity: ``(2, 3)``, ``(2, 3, I)`` centres of the left and right eyeball.
         gaze_modes: whether some mode moves the irises; if none does, irises say nothing to the solver.
     """
 
@@ -38,13 +38,11 @@ class LandmarkModel(NamedTuple):
     high: np.ndarray
     names: tuple[str, ...]
     n_expression: int
-    eyes: np.ndarray
-    eyes_identity: np.ndarray
     gaze_modes: bool
 
     def with_identity(self, identity: np.ndarray) -> np.ndarray:
         """``(478, 3)`` landmarks of a person at rest."""
-        return self.mean + self.identity @ identity
+        return self.mean + product(self.identity, identity)
 
     def split(self, head: HeadModel, modes: np.ndarray) -> dict[str, torch.Tensor]:
         """Mode coefficients ``(T, M)`` as the fields of :class:`HeadParams` they belong to."""
@@ -81,7 +79,6 @@ def landmark_model(head: HeadModel) -> LandmarkModel:
         lows.append(bounds[0])
         highs.append(bounds[1])
     modes = np.concatenate(modes, -1)
-    eyes, eyes_identity = _eye_centres(head)
     gaze = np.abs(modes[list(groups.IRISES)]).max() > STILL
     return LandmarkModel(
         at_landmarks(template),
@@ -91,8 +88,6 @@ def landmark_model(head: HeadModel) -> LandmarkModel:
         np.array(highs, float),
         tuple(names),
         head.n_expression,
-        eyes,
-        eyes_identity,
         bool(gaze),
     )
 
@@ -116,12 +111,3 @@ def _joint_modes(head: HeadModel) -> list[tuple[str, np.ndarray, tuple[float, fl
             for name, p, step, bounds in probes
         ]
     return [mode for mode in moved if np.abs(mode[1]).max() > STILL]
-
-
-def _eye_centres(head: HeadModel) -> tuple[np.ndarray, np.ndarray]:
-    """Centres of the eyeballs and their change with each identity coefficient (joints are linear in it)."""
-    rows = torch.cat([torch.zeros(1, head.n_identity), torch.eye(head.n_identity)])
-    with torch.no_grad():
-        joints = head.joints(head.zeros(len(rows), "cpu")._replace(identity=rows))
-    centres = torch.stack([joints["eye_left"], joints["eye_right"]], 1).double().cpu().numpy()
-    return centres[0], np.moveaxis(centres[1:] - centres[:1], 0, -1)

@@ -1,13 +1,12 @@
-"""Compiled kernels, parallel over frames: derivatives of the projection, and quadratics in a box.
+"""Compiled kernels over batches of frames: derivatives of the projection, and quadratics in a box.
 
-No BLAS inside: a threaded BLAS called from parallel loops fights them for the cores. Matrix products over whole batches of
-frames are left to :mod:`avatarzoo.trackers.gauss_newton`.
+One thread on purpose: they are a tenth of the work, and a second set of threads beside torch's fights it for the cores.
 """
 
 from __future__ import annotations
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 
 POSE = 6
 SWEEPS = 60
@@ -15,7 +14,7 @@ TOLERANCE = 1e-4
 """Of a coefficient, whose range is about one."""
 
 
-@njit(cache=True, parallel=True, fastmath=True)
+@njit(cache=True, nogil=True, fastmath=True)
 def linearise(
     base, modes, extra, coefficients, rotations, translations, targets, weight, focal, centre, rows
 ):
@@ -28,7 +27,7 @@ def linearise(
         rows: ``(T, 2L, 6 + M + X + 1)`` float32, filled here.
     """
     m, x = modes.shape[2], extra.shape[2]
-    for t in prange(len(targets)):
+    for t in range(len(targets)):
         point, turned = np.empty(3), np.empty(3)
         a, ar = np.zeros((2, 3)), np.empty((2, 3), np.float32)
         rotation, translation, b, table = (
@@ -67,7 +66,7 @@ def linearise(
             table[2 * l + 1, POSE + m + x] = weight[l] * (targets[t, l, 1] - centre - focal * py / pz)
 
 
-@njit(cache=True, parallel=True)
+@njit(cache=True, nogil=True)
 def box_descent(hessians, gradients, low, high, solutions):
     """Minimise ``x'Hx / 2 - g'x`` over ``low <= x <= high`` for every frame, in place from the given ``solutions``.
 
@@ -77,7 +76,7 @@ def box_descent(hessians, gradients, low, high, solutions):
     Args:
         hessians: ``(T, M, M)`` positive definite. gradients, low, high, solutions: ``(T, M)``.
     """
-    for t in prange(len(gradients)):
+    for t in range(len(gradients)):
         hessian, x = hessians[t], solutions[t]
         n = len(x)
         residual = gradients[t].copy()

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from avatarzoo.trackers.products import product
 from avatarzoo.trackers.solver import box_descent
 
 PAIRS = ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))
@@ -67,15 +68,15 @@ def weak_start(
     coefficients = np.zeros((len(targets), modes.shape[2]))
     flat = modes.reshape(-1, modes.shape[2])
     for _ in range(rounds):
-        points = base + (coefficients @ flat.T).reshape(-1, *base.shape)
+        points = base + product(coefficients, flat.T).reshape(-1, *base.shape)
         pose = scaled_pose(points, targets, weights)
         two = pose.scale[:, None, None] * pose.rotation[:, :2]
         residual = targets - pose.offset[:, None] - base @ two.transpose(0, 2, 1)
         pulled = (weights[:, None] * residual) @ two
-        gradient = pulled.reshape(len(targets), -1) @ flat / sigma**2 - prior.linear
+        gradient = product(pulled.reshape(len(targets), -1), flat) / sigma**2 - prior.linear
         products = two.transpose(0, 2, 1) @ two
         factors = np.stack([products[:, i, j] * (1 if i == j else 2) for i, j in PAIRS], 1) / sigma**2
-        hessian = (factors @ blocks.reshape(6, -1)).reshape(-1, *blocks.shape[1:]) + prior.quadratic
+        hessian = product(factors, blocks.reshape(6, -1)).reshape(-1, *blocks.shape[1:]) + prior.quadratic
         low, high = (np.broadcast_to(x, gradient.shape) for x in bounds)
         box_descent(hessian, gradient, low, high, coefficients)
     return pose, coefficients
