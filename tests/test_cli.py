@@ -26,7 +26,14 @@ def test_help_needs_no_torch(args: list[str]) -> None:
 
 @pytest.mark.parametrize("app", sorted(cli.APPS))
 def test_every_app_explains_itself_without_torch(app: str) -> None:
-    code = f"import sys\nfrom avatarzoo.cli import main\ntry:\n    main(['{app}', '--help'])\nfinally:\n    assert 'torch' not in sys.modules"
+    code = f"""
+import sys
+from avatarzoo.cli import main
+try:
+    main(['{app}', '--help'])
+finally:
+    assert 'torch' not in sys.modules
+"""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert f"avatarzoo {app}" in done.stdout

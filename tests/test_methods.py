@@ -121,7 +121,8 @@ class Kill(Callback):
 make = t.AvatarCLI.instantiate_trainer
 def with_kill(self, **kw): kw["callbacks"] = [*(kw.get("callbacks") or []), Kill()]; return make(self, **kw)
 t.AvatarCLI.instantiate_trainer = with_kill
-t.AvatarCLI.launch("fit", ["-c", {str(config)!r}, "--trainer.default_root_dir", {str(tmp_path / "run")!r}, "--trainer.accelerator", "cpu"])
+root = ["--trainer.default_root_dir", {str(tmp_path / "run")!r}, "--trainer.accelerator", "cpu"]
+t.AvatarCLI.launch("fit", ["-c", {str(config)!r}, *root])
 """
     assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == -9
     assert (tmp_path / "run" / "last.ckpt").is_file()

@@ -70,7 +70,8 @@ def to_float_batch(batch: dict[str, Any], background: float) -> AvatarBatch:
     image = batch["image"].float().div_(255)
     image = torch.lerp(torch.full_like(image, background), image, mask)
     features = batch["features"].unsqueeze(1).float().div_(255)
-    return AvatarBatch(**{**batch, "image": image, "mask": mask, "features": features})
+    fields = ("params", "camera", "index")
+    return AvatarBatch(image=image, mask=mask, features=features, **{k: batch[k] for k in fields})  # type: ignore[typeddict-item]
 
 
 class StepLoader:

@@ -79,8 +79,8 @@ class HeadModel(nn.Module, ABC):
         expression_bounds: ``(low, high)`` a coefficient may take; ``None`` where unbounded.
         v_template: ``(V, 3)``; faces: ``(F, 3)`` int64.
         uv: ``(T, 2)`` in [0, 1], v = 1 on top; uv_faces: ``(F, 3)`` int64 into uv. One atlas without overlaps.
-        vertex_regions / face_regions: name -> int64 indices. Every model offers the faces
-            ``skin`` (the outer head surface), ``eyeball_left``, ``eyeball_right`` and, where it has them, ``teeth``, ``mouth`` (the cavity), ``neck``.
+        vertex_regions / face_regions: name -> int64 indices. Every model offers the faces ``skin`` (the outer head surface),
+            ``eyeball_left``, ``eyeball_right`` and, where it has them, ``teeth``, ``mouth`` (the cavity), ``neck``.
     """
 
     name: str

@@ -33,7 +33,7 @@ class PerceptualLoss(nn.Module):
 
     def state_dict(self, *args, **kwargs):  # type: ignore[override]
         """Empty: frozen published weights do not enter checkpoints."""
-        return {} if "destination" not in kwargs else kwargs["destination"]
+        return kwargs.get("destination", {})
 
     def _load_from_state_dict(self, *args, **kwargs) -> None:
         """Nothing to load; see :meth:`state_dict`."""

@@ -22,7 +22,8 @@ import torch
 from tqdm import tqdm
 
 from avatarzoo.data.files import atomic_path
-from avatarzoo.data.sequence import FRAMES, INFO, MASKS, PARSING, SequenceWriter, TrackedSequence
+from avatarzoo.data.sequence import FRAMES, INFO, MASKS, PARSING, TrackedSequence
+from avatarzoo.data.sequence_writer import SequenceWriter
 from avatarzoo.data.video import probe, read_frames
 from avatarzoo.errors import BadVideoError, OutputError
 from avatarzoo.geometry.crop import Crop, square_crop

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from avatarzoo.data.sequence import FRAMES, MASKS, SequenceWriter, TrackedSequence
+from avatarzoo.data.sequence import FRAMES, MASKS, TrackedSequence
+from avatarzoo.data.sequence_writer import SequenceWriter
 from avatarzoo.errors import BadSequenceError, HeadModelMismatchError, OutputError
 from avatarzoo.geometry.camera import look_at_face
 from avatarzoo.heads.base import HeadParams

@@ -63,7 +63,9 @@ def _visible(module: GaussianDejaVu, vertices: Tensor, points: Tensor, camera: C
     """Points that no other part of the head model hides."""
     drawn = rasterize_mesh(vertices, module.head.faces, camera)
     depth = torch.where(drawn.covered, drawn.depth, torch.full_like(drawn.depth, 1e3))[:, None]
-    front = torch.nn.functional.grid_sample(depth, _grid(points, camera), mode="nearest", align_corners=False)[:, 0, 0]
+    front = torch.nn.functional.grid_sample(
+        depth, _grid(points, camera), mode="nearest", align_corners=False
+    )[:, 0, 0]
     return project(points, camera)[..., 2] < front + DEPTH_TOLERANCE
 
 
