@@ -21,7 +21,7 @@ from avatarzoo.trackers.products import product, solve
 from avatarzoo.trackers.solver import POSE
 
 BATCH = 32
-CONTACT_GAIN = 150.0
+CONTACT_GAIN = 200.0
 """How much heavier the difference of facing lid or lip points weighs where the detector sees them meet."""
 
 
