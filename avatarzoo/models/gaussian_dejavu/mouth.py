@@ -8,10 +8,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from avatarzoo.errors import UsageError
 from avatarzoo.heads.base import HeadModel
 
 WIDTH = 50
 """Columns of the mouth rectangle in the UV map, the same for every S (released code)."""
+SMALLEST = 51
+"""Smallest S whose lower rows hold the rectangle."""
 DEPTH = 0.02
 """How far the end line lies behind the mouth corners, metres."""
 
@@ -45,9 +48,17 @@ class MouthPatch:
 
 
 def mouth_patch(head: HeadModel, size: int) -> MouthPatch | None:
-    """The patch of a head whose mouth is an open hole, or ``None`` for heads that bring a mouth cavity of their own."""
+    """The patch of a head whose mouth is an open hole, or ``None`` for heads that bring a mouth cavity of their own.
+
+    Raises:
+        UsageError: the map is too small to hold the rectangle.
+    """
     if not hasattr(head, "mouth_loop"):
         return None
+    if size < SMALLEST:
+        raise UsageError(
+            f"uv_size {size} leaves no room for the mouth of head model {head.name}; take at least {SMALLEST}."
+        )
     upper, lower = (torch.as_tensor(line) for line in head.mouth_loop())
     loop = torch.cat([upper, lower[1:-1]])
     cut = neck_row(size)
