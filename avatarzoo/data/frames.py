@@ -12,6 +12,7 @@ from jaxtyping import Int, UInt8
 from torch import Tensor
 
 from avatarzoo.data.batch import AvatarBatch
+from avatarzoo.errors import UsageError
 from avatarzoo.geometry.camera import Camera
 from avatarzoo.heads.base import HeadParams
 
@@ -131,6 +132,9 @@ class FrameDataModule(L.LightningDataModule):
     """One person's frames: the first part trains, the rest is held out (paper section 4.1: first 90 %, last 10 %).
 
     Subclasses fill ``self.frames`` and ``self.head_signature`` in :meth:`setup`.
+
+    Raises:
+        UsageError: no frame would train, or none would be held out.
     """
 
     frames: FrameStore
@@ -140,6 +144,11 @@ class FrameDataModule(L.LightningDataModule):
 
     def __init__(self, batch_size: int, train_fraction: float, background: float, seed: int) -> None:
         super().__init__()
+        if not 0 < train_fraction < 1 or batch_size < 1:
+            raise UsageError(
+                f"--data.train_fraction must lie between 0 and 1 and --data.batch_size be at least 1, not {train_fraction} "
+                f"and {batch_size}; without held-out frames nothing can be scored."
+            )
         self.batch_size, self.train_fraction, self.background, self.seed = (
             batch_size,
             train_fraction,

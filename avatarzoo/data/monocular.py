@@ -8,7 +8,7 @@ import torch
 
 from avatarzoo.data.frames import FrameDataModule, FrameStore
 from avatarzoo.data.sequence import TrackedSequence
-from avatarzoo.errors import BadSequenceError
+from avatarzoo.errors import BadSequenceError, UsageError
 
 FEWEST_FRAMES = 10
 
@@ -76,13 +76,16 @@ def load_frames(sequence: TrackedSequence, max_frames: int = 0) -> FrameStore:
 
     Raises:
         BadSequenceError: fewer than ten frames show the face.
+        UsageError: ``max_frames`` is smaller than that.
     """
     rows = torch.from_numpy(sequence.valid).nonzero()[:, 0]
-    rows = rows[:max_frames] if max_frames else rows
     if len(rows) < FEWEST_FRAMES:
         raise BadSequenceError(
             f"{sequence.path} shows the face in {len(rows)} frames, at least {FEWEST_FRAMES} are needed; use a longer video."
         )
+    if max_frames and max_frames < FEWEST_FRAMES:
+        raise UsageError(f"--data.max_frames must be 0 (all) or at least {FEWEST_FRAMES}, not {max_frames}.")
+    rows = rows[:max_frames] if max_frames else rows
     return FrameStore(
         sequence.images(rows),
         sequence.masks(rows),

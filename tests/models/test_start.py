@@ -50,7 +50,7 @@ def frontal(module):
 
 
 def test_colors_recover_the_texture(baked):
-    module, offsets, paint, ears = baked
+    module, offsets, paint, _ = baked
     color = (module.uv_map.initial + offsets)[:, 10:] * SH0 + 0.5
     front = frontal(module)
     error = (color - paint)[front].abs().amax(1)
