@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from avatarzoo.errors import OutputError
 from avatarzoo.geometry.spherical_harmonics import rgb_to_sh0
 from avatarzoo.render.gaussians import Gaussians
 
@@ -42,10 +44,21 @@ def ply_bytes(gaussians: Gaussians) -> bytes:
 
 
 def write_ply(path: str | Path, gaussians: Gaussians) -> Path:
-    """Write :func:`ply_bytes` under a temporary name, then rename."""
+    """Write :func:`ply_bytes` under a temporary name, then rename.
+
+    Raises:
+        OutputError: the folder cannot be written, or the disk is full.
+    """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(ply_bytes(gaussians))
-    partial.replace(path)
+    partial, content = path.with_name(path.name + ".partial"), ply_bytes(gaussians)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_bytes(content)
+        partial.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise OutputError(
+            f"{path} cannot be written ({error.strerror or error}); free some space or choose another place."
+        ) from error
     return path
