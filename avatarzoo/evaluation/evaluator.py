@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from pathlib import Path
 from typing import Any, Literal
@@ -96,7 +97,10 @@ class Evaluator(L.Callback):
     def _nearest(self, module: Any, batch: AvatarBatch, data: FrameDataModule) -> Tensor:
         """Training frames whose projected landmarks lie nearest to the held-out ones."""
         points = project(module.head.landmark_points(module.head(batch["params"])), batch["camera"])[..., :2]
-        rows = torch.cdist(points.flatten(1).cpu(), self.train_points.flatten(1)).argmin(1)
+        distance = torch.cdist(  # directly: by matrix product float32 cannot tell neighbouring frames apart
+            points.flatten(1).cpu(), self.train_points.flatten(1), compute_mode="donot_use_mm_for_euclid_dist"
+        )
+        rows = distance.argmin(1)
         return to_float_batch(self.train_frames.batch(rows), data.background)["image"].to(module.device)
 
     def on_test_end(self, trainer: L.Trainer, module: Any) -> None:
@@ -157,14 +161,18 @@ def landmark_pixels(head: HeadModel, frames: FrameStore, chunk: int = 64) -> Ten
 
 
 def _summary(metrics: dict[str, PerImageMetric]) -> dict[str, dict[str, Any]]:
+    """Plain numbers; ``None`` where a picture failed, which mean and deviation leave out."""
+    return {name: _numbers(metric) for name, metric in metrics.items()}
+
+
+def _numbers(metric: PerImageMetric) -> dict[str, Any]:
+    values = metric.per_image()
+    good = values[torch.isfinite(values)]
     return {
-        name: {
-            "mean": float(metric.compute()),
-            "std": float(metric.per_image().nan_to_num().std(correction=0)),
-            "failures": metric.failures,
-            "per_image": [round(float(x), 5) for x in metric.per_image()],
-        }
-        for name, metric in metrics.items()
+        "mean": float(good.mean()) if len(good) else None,
+        "std": float(good.std(correction=0)) if len(good) else None,
+        "failures": metric.failures,
+        "per_image": [round(x, 5) if math.isfinite(x) else None for x in values.tolist()],
     }
 
 

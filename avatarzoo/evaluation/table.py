@@ -15,7 +15,7 @@ COLUMNS = {
 
 
 def markdown_table(rows: dict[str, dict[str, dict[str, Any]]]) -> str:
-    """A Markdown table; rows: name -> metric -> ``{"mean": float, "failures": int}``.
+    """A Markdown table; rows: name -> metric -> ``{"mean": float or None, "failures": int}``.
 
     A metric that was not computed shows a dash; failed pictures are counted in their own column.
     """
@@ -34,6 +34,6 @@ def markdown_table(rows: dict[str, dict[str, dict[str, Any]]]) -> str:
 
 
 def _cell(metric: dict[str, Any] | None, pattern: str) -> str:
-    if metric is None or math.isnan(metric["mean"]):
+    if metric is None or metric["mean"] is None or math.isnan(metric["mean"]):
         return "-"
     return pattern.format(metric["mean"])
