@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import lightning as L
 from jaxtyping import Float
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -64,13 +64,18 @@ class AvatarState:
         """Read a file written by :meth:`save`.
 
         Raises:
-            BadSequenceError: the file is no avatar state.
+            BadSequenceError: no such file, or no avatar state.
         """
-        with safe_open(str(path), framework="pt") as file:
-            header = file.metadata() or {}
-            if header.get("format") != STATE_FORMAT:
-                raise BadSequenceError(f"{path} is not an avatar state; write one with AvatarState.save.")
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
+        try:
+            with safe_open(str(path), framework="pt") as file:
+                header = file.metadata() or {}
+                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
+        except FileNotFoundError as error:
+            raise BadSequenceError(f"There is no avatar state {path}; avatarzoo fit writes one.") from error
+        except (SafetensorError, OSError) as error:
+            raise BadSequenceError(f"{path} is damaged or no safetensors file ({error}).") from error
+        if header.get("format") != STATE_FORMAT:
+            raise BadSequenceError(f"{path} is not an avatar state; write one with AvatarState.save.")
         return cls(header["method"], tensors, json.loads(header["meta"]))
 
 
