@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
 
 
@@ -28,11 +29,15 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str]) -> int:
     args = parser().parse_args(argv)
-    from avatarzoo.errors import OutputError
+    from avatarzoo.errors import OutputError, UsageError
 
     writers = {".ply": _write_ply, ".safetensors": _write_state}
     if args.output.suffix not in writers:
         raise OutputError(f"{args.output} has no known format; name it .ply or .safetensors.")
+    if args.expression and args.output.suffix != ".ply":
+        raise UsageError(
+            "--expression is for a .ply; an avatar file keeps every expression, so leave it out."
+        )
     from avatarzoo.models import load_avatar
 
     print(writers[args.output.suffix](load_avatar(args.checkpoint), args))
@@ -62,7 +67,6 @@ def _write_ply(module, args: argparse.Namespace) -> Path:
 
 def _is_number(text: str) -> bool:
     try:
-        float(text)
+        return math.isfinite(float(text))
     except ValueError:
         return False
-    return True
