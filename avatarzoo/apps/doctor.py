@@ -113,15 +113,29 @@ def _card(index: int) -> Finding:
 
     name, capability = torch.cuda.get_device_name(index), torch.cuda.get_device_capability(index)
     code = f"sm_{capability[0]}{capability[1]}"
-    if code in torch.cuda.get_arch_list() or any(
-        a.startswith("compute_") for a in torch.cuda.get_arch_list()
-    ):
+    if any(runs_on(build, capability) for build in torch.cuda.get_arch_list()):
         return Finding("ok", f"cuda:{index}", f"{name}, compute capability {capability[0]}.{capability[1]}")
     if capability < OLDEST_CUDA:
         way = "install a torch (2.7 or newer) that is built for CUDA 12.6"
     else:
         way = "install torch 2.7 or newer for CUDA 12.8 or newer (RTX 50 cards need it)"
     return Finding("missing", f"cuda:{index}", f"{name} ({code}) has no code in this torch; {way}")
+
+
+def runs_on(build: str, card: tuple[int, int]) -> bool:
+    """Whether code of one of torch's builds (``sm_86``, ``compute_90``) runs on a card of this compute capability.
+
+    Machine code (sm) serves the same major version from its minor on; intermediate code (compute) every newer card.
+    Architecture-specific builds (``sm_90a``) serve that card alone.
+    """
+    kind, _, number = build.partition("_")
+    digits = number.rstrip("af")
+    if not digits.isdigit():
+        return False
+    major, minor = int(digits[:-1]), int(digits[-1])
+    if digits != number:
+        return (major, minor) == card
+    return (major, minor) <= card and (kind == "compute" or major == card[0])
 
 
 def renderers() -> Iterator[Finding]:
