@@ -1,6 +1,7 @@
-"""What people bring by mistake: one sentence, a non-zero exit, nothing lost. (Tracking.)"""
+"""What people bring by mistake: one sentence, a non-zero exit, nothing lost. (Tracking, then fitting.)"""
 
 import errno
+import logging
 import subprocess
 from pathlib import Path
 
@@ -228,3 +229,94 @@ def test_wrong_options(capsys):
             cli.main(["track", "a.mp4", "out", *options])
         assert stop.value.code == 2
     assert "--size" in capsys.readouterr().err
+
+
+# ---- the same mistakes given to fit ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def unfit(tmp_path, capsys, monkeypatch):
+    """Run ``avatarzoo fit`` on a video and return its one sentence; no avatar may appear."""
+    monkeypatch.setenv("AVATARZOO_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(
+        logging, "raiseExceptions", False
+    )  # Lightning's log keeps the stderr of an earlier test
+    config = Path(__file__).resolve().parent.parent / "configs" / "gaussian_dejavu" / "personalize.yaml"
+
+    def run(video, out=None, options=()):
+        out = tmp_path / "run" if out is None else out
+        tiny = ["--model.head", "procedural", "--model.uv_size", "32", "--data.size", "64"]
+        tiny += ["--trainer.max_steps", "2", "--trainer.accelerator", "cpu", "--evaluator.lpips", "none"]
+        where = ["--trainer.default_root_dir", str(out), "--data.video", str(video)]
+        assert cli.main(["fit", "-c", str(config), *tiny, *where, *options]) == 2
+        captured = capsys.readouterr()
+        errors = [line for line in captured.err.splitlines() if line.startswith("error: ")]
+        assert len(errors) == 1, captured.err
+        assert captured.err.rstrip().splitlines()[-1] == errors[0]
+        assert "Traceback" not in captured.err
+        assert not (out / "avatar.ckpt").exists()
+        assert not (out / "last.ckpt").exists()
+        assert not list((tmp_path / "cache").rglob("sequence.json"))
+        return errors[0]
+
+    return run
+
+
+def test_fit_no_face(unfit, tmp_path):
+    sentence = unfit(silent_film(tmp_path / "a.mp4", 20))
+    assert "No face" in sentence
+    assert "use a video" in sentence
+
+
+def test_fit_one_frame(unfit, tmp_path, face):
+    write_video(tmp_path / "a.mp4", face(1), 25)
+    sentence = unfit(tmp_path / "a.mp4")
+    assert "1 frame" in sentence
+    assert "longer" in sentence
+
+
+def test_fit_sound_empty_missing(unfit, tmp_path):
+    with av.open(str(tmp_path / "a.m4a"), "w", format="mp4") as out:
+        stream = out.add_stream("aac", rate=48000)
+        frame = av.AudioFrame.from_ndarray(np.zeros((2, 1024), np.float32), format="fltp", layout="stereo")
+        frame.sample_rate = 48000
+        out.mux(stream.encode(frame) + stream.encode(None))
+    assert "only sound" in unfit(tmp_path / "a.m4a")
+    (tmp_path / "empty.mp4").touch()
+    assert "empty" in unfit(tmp_path / "empty.mp4")
+    assert "does not exist" in unfit(tmp_path / "nowhere.mp4")
+
+
+def test_fit_two_faces(unfit, tmp_path, face):
+    write_video(tmp_path / "a.mp4", [np.concatenate([f, f[:, ::-1]], 1) for f in face(12)], 25)
+    assert "more than one face" in unfit(tmp_path / "a.mp4")
+
+
+def test_fit_unwritable_output_is_said_before_tracking(unfit, tmp_path, face):
+    write_video(tmp_path / "a.mp4", face(12), 25)
+    (tmp_path / "file").write_text("in the way")
+    sentence = unfit(tmp_path / "a.mp4", out=tmp_path / "file" / "run")
+    assert "cannot be written" in sentence
+    assert "--trainer.default_root_dir" in sentence
+    assert not (tmp_path / "cache" / "tracks").exists()
+
+
+def test_fit_unwritable_cache(unfit, tmp_path, face, monkeypatch):
+    write_video(tmp_path / "a.mp4", face(12), 25)
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("AVATARZOO_CACHE", str(tmp_path / "file"))
+    assert "cannot be written" in unfit(tmp_path / "a.mp4")
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        (["--data.train_fraction", "1.0"], "train_fraction"),
+        (["--model.head", "flame"], "flame.is.tue.mpg.de"),
+        (["--model.preset", "paper"], "vgg16"),
+    ],
+)
+def test_fit_options_that_cannot_work(unfit, tmp_path, monkeypatch, option, words):
+    """What the constructors of model and data refuse, before anything is tracked."""
+    monkeypatch.delenv("AVATARZOO_ASSETS", raising=False)
+    assert words in unfit(tmp_path / "a.mp4", options=option)

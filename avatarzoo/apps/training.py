@@ -13,7 +13,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger
 
-from avatarzoo.errors import BadSequenceError, OutputError, UsageError
+from avatarzoo.errors import AvatarZooError, BadSequenceError, OutputError, UsageError
 from avatarzoo.evaluation import Evaluator
 from avatarzoo.evaluation.products import Products
 from avatarzoo.models.base import AvatarModule
@@ -86,6 +86,13 @@ class AvatarCLI(LightningCLI):
             if name in init_args and name not in self.explicit:
                 init_args[name] = value
 
+    def instantiate_classes(self) -> None:
+        """jsonargparse wraps what a constructor raises in a ValueError about unions; a user's mistake keeps its own sentence."""
+        try:
+            super().instantiate_classes()
+        except Exception as error:
+            raise user_error(error) or error  # noqa: B904 - the cause says nothing more
+
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         config = self.config[self.config.subcommand]
         command = self.config.subcommand
@@ -118,6 +125,13 @@ class AvatarCLI(LightningCLI):
         self.trainer.save_checkpoint(path, weights_only=True)
         print(f"Checkpoint: {path}")
         self.trainer.test(self.model, datamodule=self.datamodule, verbose=False)
+
+
+def user_error(error: BaseException | None) -> AvatarZooError | None:
+    """The first error among ``error`` and its causes that is written for users."""
+    while error is not None and not isinstance(error, AvatarZooError):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def explicit_model_options(args: list[str]) -> set[str]:
