@@ -47,7 +47,7 @@ def test_resuming_gives_the_tail(store):
 def test_each_pass_shows_each_frame_once_in_a_new_order(store):
     """Also when a batch straddles two passes, or is longer than one."""
     for batch_size in (1, 3, 7, 10):
-        seen = sum(contents(loader(store, batch_size, steps=70)), [])
+        seen = [i for batch in contents(loader(store, batch_size, steps=70)) for i in batch]
         passes = [seen[i : i + 7] for i in range(0, len(seen) - 6, 7)]
         assert all(sorted(p) == list(range(100, 107)) for p in passes)
         assert len({tuple(p) for p in passes}) > 1
@@ -107,7 +107,7 @@ def test_split_and_spread(store):
     assert data.spread_batch(3)["index"].tolist() == [100, 102, 104]
     assert data.spread_batch(50)["index"].tolist() == [100, 101, 102, 103, 104]
     assert contents(data.test_dataloader()) == [[105, 106]]
-    assert sum(contents(data.predict_dataloader()), []) == list(range(100, 107))
+    assert [i for b in contents(data.predict_dataloader()) for i in b] == list(range(100, 107))
 
 
 def test_a_split_that_leaves_nothing_is_refused(store):
