@@ -39,6 +39,10 @@ def test_masks_are_heads(data):
         assert region.dtype == torch.uint8
         assert (region[rows, y, x] > 200).all()
         assert (region[:, :4, :4] == 0).all()
+    x, y = points.round().long().clamp(0, 95).unbind(-1)
+    assert (frames.masks[rows[:, None], y, x] > 127).float().mean() > 0.93  # all 478 points
+    exact = torch.from_numpy(ProceduralActor(seed=1, size=96).sequence(10).head_masks)
+    assert ((frames.masks > 127) & (exact < 64)).float().mean() < 0.002  # nothing but head
     share = (frames.masks > 127).float().mean((1, 2))
     assert ((share > 0.08) & (share < 0.6)).all()
     assert ((frames.features > 127) & (frames.masks < 127)).float().mean() < 0.005
