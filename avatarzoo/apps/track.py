@@ -40,6 +40,9 @@ def parser() -> argparse.ArgumentParser:
         "--no-matting", action="store_true", help="no masks and label maps (faster, cannot be trained on)"
     )
     p.add_argument(
+        "--no-alignment", action="store_true", help="head pose from landmarks alone (faster, less exact)"
+    )
+    p.add_argument(
         "--fov", type=float, default=20.0, help="vertical field of view of the crop in degrees (default 20)"
     )
     p.add_argument(
@@ -67,6 +70,7 @@ def main(argv: list[str]) -> int:
     head = load_head(args.head, args.head_file)
     sequence = track_video(
         args.video, args.output, head, size=args.size, person=args.person, matting=not args.no_matting, fov=args.fov,
+        align=not args.no_alignment,
         consent=args.consent, licence=args.licence, progress=not args.quiet, timings=seconds,
     )  # fmt: skip
     preview = args.output / "preview.jpg"

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from scipy.spatial.transform import Rotation
 from tqdm import tqdm
 
@@ -103,14 +104,28 @@ def fit_sequence(
         whole = _spread(motion, valid)
         turned, moved = smooth_pose(whole.rotation, whole.translation, runs(landmarks, valid), fps)
         motion = Motion(turned[valid], moved[valid], motion.modes)
-    eyes = _seen_gaze(tracker.eyes(motion, found), found, valid)
-    pull = lids_after_gaze(tracker.model, eyes[valid])
-    motion = refine(tracker.problem, motion, found, steps=1, hold=True, pull=pull)
-    params = tracker.params(_spread(motion, valid), eyes)
-    error = tracker.error(motion, eyes[valid], found)
-    errors = torch.full((len(valid),), float("nan"))
-    errors[torch.from_numpy(valid)] = torch.from_numpy(error).float()
-    return TrackFit(params, tracker.camera, errors, torch.from_numpy(valid))
+    return tracker.finish(motion, landmarks, valid)
+
+
+def hold_pose(
+    head: HeadModel,
+    landmarks: np.ndarray,
+    fit: TrackFit,
+    rotation: Float[torch.Tensor, "t 3 3"],
+    translation: Float[torch.Tensor, "t 3"],
+    fov: float = 20.0,
+) -> TrackFit:
+    """The fit with another head pose (world frame, T rows): expression and eyes solved again, identity kept."""
+    landmarks = np.asarray(landmarks, dtype=np.float64)
+    valid = fit.valid.numpy()
+    tracker = AnalyticTracker(head, fit.camera.size[0], fov)
+    tracker.identity = fit.params.identity[0].double().numpy()
+    tracker.distance = float(fit.camera.world_to_camera[0, 2, 3])
+    tracker.sigma = SIGMA * np.median(groups.face_height(landmarks[valid]))
+    turned = FLIP[:, None] * rotation.double().numpy()
+    moved = FLIP * translation.double().numpy() + [0.0, 0.0, tracker.distance]
+    modes = tracker.fit_motion(landmarks[valid]).modes
+    return tracker.finish(Motion(turned[valid], moved[valid], modes), landmarks, valid)
 
 
 class AnalyticTracker:
@@ -226,6 +241,18 @@ class AnalyticTracker:
             rotation=torch.from_numpy(rotation).float(),
             translation=torch.from_numpy(translation).float(),
             **self.model.split(self.head, motion.modes),
+        )
+
+    def finish(self, motion: Motion, landmarks: np.ndarray, valid: np.ndarray) -> TrackFit:
+        """Gaze, then expressions with the pose held, for the valid frames; the others interpolated."""
+        found = landmarks[valid]
+        eyes = _seen_gaze(self.eyes(motion, found), found, valid)
+        pull = lids_after_gaze(self.model, eyes[valid])
+        motion = refine(self.problem, motion, found, steps=1, hold=True, pull=pull)
+        errors = torch.full((len(valid),), float("nan"))
+        errors[torch.from_numpy(valid)] = torch.from_numpy(self.error(motion, eyes[valid], found)).float()
+        return TrackFit(
+            self.params(_spread(motion, valid), eyes), self.camera, errors, torch.from_numpy(valid)
         )
 
     @property
