@@ -14,12 +14,13 @@ import sys
 import urllib.error
 import urllib.request
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 from avatarzoo.errors import MissingAssetError, OutputError
+from avatarzoo.files import atomic_path
 
 BLOCK = 1 << 20
 
@@ -247,7 +248,7 @@ def fetch(name: str, progress: Callable[[int, int], None] | None = None) -> Path
     if asset.url is None or asset.members:  # those with members are built by the heads package
         raise MissingAssetError(way_out(asset))
     target = search_folders()[0] / asset.file
-    with atomic(target) as temporary:
+    with atomic_path(target) as temporary:
         download(asset.url, temporary, progress)
         check_download(asset, temporary)
     return target
@@ -275,25 +276,6 @@ def download(url: str, target: Path, progress: Callable[[int, int], None] | None
         raise MissingAssetError(f"{url} ended after {done} of {total} bytes; try again.")
 
 
-@contextlib.contextmanager
-def atomic(target: Path) -> Iterator[Path]:
-    """A temporary path beside ``target`` that is renamed to it on success and removed on failure.
-
-    Raises:
-        OutputError: the folder cannot be written.
-    """
-    temporary = target.with_name(f".{target.stem}-{os.getpid()}{target.suffix}")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        os.replace(temporary, target)
-    except OSError as error:
-        raise OutputError(f"{target} cannot be written ({error.strerror}); choose another folder.") from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-
-
 def file_hash(path: Path, members: tuple[str, ...] = ()) -> str:
     """sha256 of a file, or of these arrays of an .npz (:func:`members_hash`).
 
@@ -312,7 +294,10 @@ def file_hash(path: Path, members: tuple[str, ...] = ()) -> str:
     if isinstance(known, dict) and isinstance(known.get(key), str):
         return known[key]
     value = members_hash(path, members) if members else _sha256(path)
-    with contextlib.suppress(OutputError), atomic(store) as temporary:  # a read-only home only costs time
+    with (
+        contextlib.suppress(OutputError),
+        atomic_path(store) as temporary,
+    ):  # a read-only home only costs time
         temporary.write_text(json.dumps({**known, key: value}))
     return value
 

@@ -126,7 +126,7 @@ def write_preview(sequence: TrackedSequence, head: HeadModel, path: Path) -> Non
     import cv2
     import numpy as np
 
-    from avatarzoo.data.files import atomic_path
+    from avatarzoo.files import atomic_path
     from avatarzoo.geometry.camera import project
 
     rows = np.flatnonzero(sequence.valid)

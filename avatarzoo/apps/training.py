@@ -22,6 +22,16 @@ CHECKPOINT_EVERY = 100
 """Steps between checkpoints of a run that can be resumed."""
 
 
+KNOWN_WARNINGS = (
+    "does not have many workers",  # frames are in memory; workers would only copy them
+    "args parameter is intended to run from within Python",
+    "manual optimization",  # checkpoints are written after the step on purpose
+    "LeafSpec",
+    "smaller than the logging interval",
+    "callbacks used to create the checkpoint",
+)
+
+
 class Parser(LightningArgumentParser):
     """Says what is wrong with an option in a few lines, without the page of all options."""
 
@@ -39,9 +49,8 @@ class AvatarCLI(LightningCLI):
         """Parse and run one subcommand."""
         torch.set_float32_matmul_precision("high")
         logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
-        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-        warnings.filterwarnings("ignore", message=".*`training_step` returned `None`.*")
-        warnings.filterwarnings("ignore", message=".*args parameter is intended to run from within Python.*")
+        for known in KNOWN_WARNINGS:
+            warnings.filterwarnings("ignore", message=f"(?s).*{known}")
         cls.explicit = explicit_model_options(args)
         return cls(
             AvatarModule,

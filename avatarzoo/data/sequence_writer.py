@@ -12,7 +12,6 @@ from typing import Any
 import cv2
 import numpy as np
 
-from avatarzoo.data.files import atomic_path
 from avatarzoo.data.sequence import (
     FORMAT,
     FRAMES,
@@ -26,6 +25,7 @@ from avatarzoo.data.sequence import (
     read_picture,
 )
 from avatarzoo.errors import BadSequenceError, OutputError
+from avatarzoo.files import atomic_path
 from avatarzoo.geometry.camera import Camera
 from avatarzoo.heads.base import HeadModel, HeadParams
 

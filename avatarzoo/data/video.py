@@ -12,9 +12,9 @@ import av
 import cv2
 import numpy as np
 
-from avatarzoo.data.files import atomic_path
 from avatarzoo.data.video_reader import FrameReader, VideoInfo, probe, read_frames
 from avatarzoo.errors import BadVideoError
+from avatarzoo.files import atomic_path
 
 __all__ = ["FrameReader", "VideoInfo", "probe", "read_frames", "side_by_side", "write_video"]
 COPIED_AUDIO = ("aac", "mp3")

@@ -142,7 +142,7 @@ class Evaluator(L.Callback):
             "steps": trainer.global_step,
             "pictures": self.pictures,
             "render_ms_per_picture": round(1000 * self.seconds / max(self.pictures, 1), 2),
-            "parameters": sum(p.numel() for p in module.parameters()),
+            "parameters": sum(p.numel() for n, p in module.named_parameters() if not n.startswith("loss.")),
             "aggregation": "metric per picture, then mean over pictures; data range 1",
             "metrics": rows,
             "notes": self.notes,

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from avatarzoo.data.files import atomic_path
+from avatarzoo.files import atomic_path
 
 RESULT_FORMAT = "avatarzoo-result-1"
 PACKAGES = ("avatarzoo", "torch", "lightning", "torchmetrics", "mediapipe", "numba", "gsplat")

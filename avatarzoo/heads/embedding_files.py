@@ -9,6 +9,7 @@ import torch
 
 from avatarzoo import assets
 from avatarzoo.errors import HeadModelMismatchError, MissingAssetError
+from avatarzoo.files import atomic_path
 from avatarzoo.heads.base import HeadModel, LandmarkEmbedding
 
 PACKAGED = Path(__file__).parent / "embeddings"
@@ -55,7 +56,7 @@ def save_embedding(head: HeadModel, embedding: LandmarkEmbedding, folder: Path |
     path = (folder or assets.cache_folder() / "embeddings") / embedding_file_name(head)
     corners = head.faces[embedding.faces.to(head.faces.device)].cpu().numpy().astype(np.int32)
     weights = embedding.barycentrics.detach().cpu().numpy().astype(np.float32)
-    with assets.atomic(path) as temporary, temporary.open("wb") as file:
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, corners=corners, barycentrics=weights)
     return path
 

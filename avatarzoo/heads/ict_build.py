@@ -17,6 +17,7 @@ import numpy as np
 
 from avatarzoo import assets
 from avatarzoo.errors import MissingAssetError
+from avatarzoo.files import atomic_path
 
 NEUTRAL = "generic_neutral_mesh.obj"
 SOURCE = "https://github.com/ICT-VGL/ICT-FaceKit (ICT Face Model Light), commit da5f95a, MIT"
@@ -56,7 +57,7 @@ def fetch_ict(progress: Callable[[int, int], None] | None = None) -> Path:
     if assets.locate(asset.name) is not None:
         return assets.find(asset.name)
     target = assets.search_folders()[0] / asset.file
-    with assets.atomic(target) as temporary, tempfile.TemporaryDirectory() as scratch:
+    with atomic_path(target) as temporary, tempfile.TemporaryDirectory() as scratch:
         archive = Path(scratch) / "upstream.zip"
         assets.download(str(asset.url), archive, progress)
         with zipfile.ZipFile(archive) as opened:

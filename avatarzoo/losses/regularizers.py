@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 
@@ -24,3 +24,8 @@ def weighted_norm(
 def view_spread(offsets: Float[Tensor, "b n c"]) -> Float[Tensor, ""]:
     """Deja-vu Eq. 7: mean distance of each view's offsets to the mean over views of the same person."""
     return (offsets - offsets.mean(0, keepdim=True)).norm(dim=-1).mean()
+
+
+def roughness(offsets: Float[Tensor, "n c"], neighbours: Int[Tensor, "p 2"]) -> Float[Tensor, ""]:
+    """Mean squared difference of adjacent offsets (ours): a surface may move, but not come apart."""
+    return (offsets[neighbours[:, 0]] - offsets[neighbours[:, 1]]).square().sum(-1).mean()

@@ -15,8 +15,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from avatarzoo.data.files import atomic_path
 from avatarzoo.errors import BadSequenceError, HeadModelMismatchError
+from avatarzoo.files import atomic_path
 from avatarzoo.geometry.camera import Camera
 from avatarzoo.heads.base import HeadModel, HeadParams
 from avatarzoo.render.gaussians import Gaussians

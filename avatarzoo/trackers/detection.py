@@ -18,9 +18,9 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from avatarzoo.data.files import atomic_path
 from avatarzoo.data.video import FrameReader
 from avatarzoo.errors import NoFaceError
+from avatarzoo.files import atomic_path
 from avatarzoo.perception.landmarks import (
     N_LANDMARKS,
     FaceDetector,

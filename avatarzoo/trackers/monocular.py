@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
+from avatarzoo.assets import cache_folder
 from avatarzoo.data.monocular import TrackedSequenceDataModule
 from avatarzoo.data.sequence import TrackedSequence
 from avatarzoo.errors import BadVideoError
@@ -60,19 +60,10 @@ class MonocularVideoDataModule(TrackedSequenceDataModule):
             raise BadVideoError("No video was given; add --data.video me.mp4 (or --data.sequence FOLDER).")
         return cached_track(
             Path(hp["video"]),
-            cache=Path(hp["cache"]) if hp["cache"] else default_cache(),
+            cache=Path(hp["cache"]) if hp["cache"] else cache_folder() / "tracks",
             head=hp["head"],
             head_file=hp["head_file"],
             size=hp["size"],
             person=hp["person"],
             consent=hp["consent"],
         )
-
-
-def default_cache() -> Path:
-    """Folder for tracked videos: under ``AVATARZOO_CACHE`` or the user's cache folder."""
-    root = os.environ.get("AVATARZOO_CACHE")
-    base = (
-        Path(root) if root else Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "avatarzoo"
-    )
-    return base / "tracks"

@@ -21,11 +21,11 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from avatarzoo.data.files import atomic_path
 from avatarzoo.data.sequence import FRAMES, INFO, MASKS, PARSING, TrackedSequence
 from avatarzoo.data.sequence_writer import SequenceWriter
 from avatarzoo.data.video import probe, read_frames
 from avatarzoo.errors import BadVideoError, OutputError
+from avatarzoo.files import atomic_path
 from avatarzoo.geometry.crop import Crop, square_crop
 from avatarzoo.geometry.rotations import axis_angle_to_matrix
 from avatarzoo.heads import HeadModel, load_head

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from avatarzoo.losses.photometric import huber, l1, ms_ssim_loss
-from avatarzoo.losses.regularizers import view_spread, weighted_norm
+from avatarzoo.losses.regularizers import roughness, view_spread, weighted_norm
 
 
 def test_huber_is_quadratic_then_linear() -> None:
@@ -52,3 +52,11 @@ def test_view_spread_vanishes_when_views_agree() -> None:
     assert view_spread(one.expand(4, 5, 13)).item() == pytest.approx(0, abs=1e-6)
     two = torch.cat([torch.zeros(1, 1, 13), torch.ones(1, 1, 13)])
     assert view_spread(two).item() == pytest.approx((13 * 0.25) ** 0.5)
+
+
+def test_roughness_sees_tears_not_motion() -> None:
+    pairs = torch.tensor([[0, 1], [1, 2]])
+    together = torch.full((3, 3), 0.7)
+    torn = together + torch.tensor([[0.0], [0.0], [1.0]])
+    assert roughness(together, pairs).item() == 0
+    assert roughness(torn, pairs).item() == pytest.approx(1.5)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch import nn
@@ -119,12 +121,16 @@ def test_regularizers():
         torch.randn(3, 5, 13),
         torch.tensor([10, 10, 0.1, 0.1, 10]),
     )
-    terms = loss.regularizers(delta, residual, weights, pixels=16)
+    pairs = torch.tensor([[0, 1], [3, 4]])
+    uv_map = SimpleNamespace(position_weight=weights, size=4, neighbours=pairs)
+    terms = loss.regularizers(delta, residual, uv_map)
     mean = delta.mean(0)
     assert torch.isclose(terms["position"], 0.5 * (mean[:, :3].norm(dim=-1) * weights).sum() / 16)
     assert torch.isclose(terms["scale"], 0.25 * (mean[:, 3:6].norm(dim=-1) * weights).sum() / 16)
     assert torch.isclose(terms["blend"], 2 * residual.square().sum(-1).mean())
-    assert set(loss.regularizers(delta[:1], None, weights, 16)) == {"position", "scale"}
+    steps = (mean[[0, 3], :3] - mean[[1, 4], :3]).square().sum(-1)
+    assert torch.isclose(terms["rough"], loss.weights["rough"] * steps.mean())
+    assert set(loss.regularizers(delta[:1], None, uv_map)) == {"position", "scale", "rough"}
 
 
 def test_psnr_of():

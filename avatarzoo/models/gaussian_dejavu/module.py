@@ -6,10 +6,12 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from avatarzoo.data.batch import AvatarBatch
+from avatarzoo.errors import UsageError
 from avatarzoo.geometry.camera import Camera
 from avatarzoo.geometry.rotations import axis_angle_to_matrix
 from avatarzoo.heads import load_head
@@ -67,6 +69,7 @@ class GaussianDejaVu(AvatarModule):
         lambda_position: float | None = None,
         lambda_scale: float | None = None,
         lambda_blend: float | None = None,
+        lambda_rough: float | None = None,
         stage1_fraction: float = 0.3,
         n_blendmaps: int = 10,
         gate: Gate = "clusters",
@@ -106,7 +109,13 @@ class GaussianDejaVu(AvatarModule):
     def _read_mean_offsets(self, path: str | None) -> Tensor:
         if path is None:
             return torch.zeros(len(self.uv_map), CHANNELS)
-        return self.uv_map.from_map(load_file(path)["mean_offsets"])
+        try:
+            offsets = load_file(path)["mean_offsets"]
+        except (OSError, KeyError, ValueError, SafetensorError) as error:
+            raise UsageError(
+                f"--model.mean_offsets {path} cannot be read ({type(error).__name__}); give a safetensors file with mean_offsets."
+            ) from error
+        return self.uv_map.from_map(offsets)
 
     # ---- the avatar ------------------------------------------------------------------------------------------------
 
@@ -221,7 +230,7 @@ class GaussianDejaVu(AvatarModule):
         ground, target = self._ground(batch)
         image = self.render(params, offsets, batch["camera"], ground)
         terms = self.loss.photometric(image.rgb, target, batch["features"], stage, step)
-        terms |= self.loss.regularizers(delta, residual, self.uv_map.position_weight, self.uv_map.size**2)
+        terms |= self.loss.regularizers(delta, residual, self.uv_map)
         total = torch.stack(list(terms.values())).sum()
         self._update(total, self.optimizers()[stage - 1], lr)
         self.log_dict({f"loss/{k}": v.detach() for k, v in terms.items()})

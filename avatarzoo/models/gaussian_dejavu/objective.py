@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from avatarzoo.losses.perceptual import PerceptualLoss
 from avatarzoo.losses.photometric import huber, l1, ms_ssim_loss
-from avatarzoo.losses.regularizers import weighted_norm
+from avatarzoo.losses.regularizers import roughness, weighted_norm
+from avatarzoo.models.gaussian_dejavu.uv_gaussians import UVGaussianMap
 
 Preset = Literal["avatarzoo", "paper", "official_release"]
 
@@ -18,17 +19,17 @@ PRESETS: dict[str, dict[str, float | str]] = {
     # section 4.2
     "paper": {
         "rgb": "l1", "lambda_rgb": 1.0, "lambda_features": 0.0, "lambda_lpips": 0.5, "lambda_ssim": 0.05,
-        "lambda_position": 0.5, "lambda_scale": 5e-5, "lambda_blend": 0.0,
+        "lambda_position": 0.5, "lambda_scale": 5e-5, "lambda_blend": 0.0, "lambda_rough": 0.0,
     },
     # fact sheet section 4: Huber instead of L1, facial features 10 times in stage 2, SSIM absent
     "official_release": {
         "rgb": "huber", "lambda_rgb": 1.0, "lambda_features": 10.0, "lambda_lpips": 0.05, "lambda_ssim": 0.0,
-        "lambda_position": 0.5, "lambda_scale": 1e-5, "lambda_blend": 0.0,
+        "lambda_position": 0.5, "lambda_scale": 1e-5, "lambda_blend": 0.0, "lambda_rough": 0.0,
     },
     # ours: no perceptual weights needed; blendmaps are held near the global map so that they do not overfit
     "avatarzoo": {
         "rgb": "huber", "lambda_rgb": 1.0, "lambda_features": 0.0, "lambda_lpips": 0.0, "lambda_ssim": 0.0,
-        "lambda_position": 2e-4, "lambda_scale": 1e-5, "lambda_blend": 1e-4,
+        "lambda_position": 1e-3, "lambda_scale": 1e-5, "lambda_blend": 1e-4, "lambda_rough": 0.1,
     },
 }  # fmt: skip
 
@@ -70,17 +71,19 @@ class PersonalizationLoss(nn.Module):
         self,
         delta: Float[Tensor, "b n 13"],
         residual: Float[Tensor, "b n 13"] | None,
-        weights: Tensor,
-        pixels: int,
+        uv_map: UVGaussianMap,
     ) -> dict[str, Tensor]:
         """Weighted terms of Eq. 5 and 6 on the learnt (blended) delta, and ours that holds the blendmaps near the global map."""
         w, terms = self.weights, {}
+        weights, pixels = uv_map.position_weight, uv_map.size**2
         mean = delta.mean(0) if len(delta) > 1 else delta[0]
         if w["position"] > 0:
             terms["position"] = w["position"] * weighted_norm(mean[:, 0:3], weights, pixels)
         if w["scale"] > 0:
             # paper: no map in Eq. 6; released code: weighted by the position map; we follow the code, whose weight is tuned to it
             terms["scale"] = w["scale"] * weighted_norm(mean[:, 3:6], weights, pixels)
+        if w["rough"] > 0:
+            terms["rough"] = w["rough"] * roughness(mean[:, 0:3], uv_map.neighbours)
         if residual is not None and w["blend"] > 0:
             terms["blend"] = w["blend"] * residual.square().sum(-1).mean()
         return terms

@@ -43,12 +43,14 @@ class UVGaussianMap(nn.Module):
 
     Attributes:
         pixels: ``(N,)`` flat indices of the valid pixels, row-major.
+        neighbours: ``(P, 2)`` pairs of Gaussians that are adjacent in the map and on the surface.
         position_weight: ``(N,)`` the map M_mu of Eq. 5: 10 on the face, 0.1 on scalp and back.
     """
 
     pixels: Int[Tensor, "n"]
     corners: Int[Tensor, "n 3"]
     barycentrics: Float[Tensor, "n 3"]
+    neighbours: Int[Tensor, "p 2"]
     position_weight: Float[Tensor, "n"]
     free_position: Float[Tensor, "n 1"]
     initial: Float[Tensor, "n 13"]
@@ -65,6 +67,7 @@ class UVGaussianMap(nn.Module):
         self._constant("corners", corners)
         self._constant("barycentrics", weights)
         rest = self.positions(head.v_template[None])[0]
+        self._constant("neighbours", _neighbours(pixels, rest, size))
         self._constant("position_weight", _position_weights(head, rest, part))
         self._constant("free_position", (part != MOUTH_PATCH).to(rest)[:, None])
         self._constant("initial", _initial_channels(head, rest, part, size, initialization))
@@ -157,6 +160,17 @@ def _layout(
     part = torch.cat([part[outside], torch.full((count,), MOUTH_PATCH)])
     order = pixels.argsort()
     return corners[order], weights[order].contiguous(), pixels[order], part[order]
+
+
+def _neighbours(pixels: Tensor, rest: Float[Tensor, "n 3"], size: int) -> Int[Tensor, "p 2"]:
+    """Pairs (pixel, its right or lower neighbour), both valid, less than four typical distances apart on the rest head."""
+    number = torch.full((size * size + size,), -1)
+    number[pixels] = torch.arange(len(pixels))
+    right = torch.where((pixels + 1) % size > 0, number[(pixels + 1)], -1)
+    pairs = torch.cat([torch.stack([number[pixels], other], 1) for other in (right, number[pixels + size])])
+    pairs = pairs[pairs[:, 1] >= 0]
+    distance = (rest[pairs[:, 0]] - rest[pairs[:, 1]]).norm(dim=1)
+    return pairs[distance < 4 * distance.median()]
 
 
 def _face_region(head: HeadModel, rest: Tensor) -> Tensor:
