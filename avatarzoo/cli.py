@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from typing import Any
 
@@ -96,6 +97,8 @@ def _guarded(command: str, args: list[str]) -> int:
     except KeyboardInterrupt:
         print("Stopped; finished frames and checkpoints are kept.", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # the reader of a pipe, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 
