@@ -159,6 +159,8 @@ def test_full_disk_keeps_what_is_finished(refused, tmp_path, face, monkeypatch):
     from avatarzoo.trackers import pipeline
     from avatarzoo.trackers.analytic import TrackFit
 
+    cv2 = pytest.importorskip("cv2")
+
     def fit(head, landmarks, size, *_):
         count = len(landmarks)
         params = HeadParams(*(torch.zeros(count, n) for n in (2, 2, 3, 3, 6, 2, 3, 3)))
@@ -169,6 +171,7 @@ def test_full_disk_keeps_what_is_finished(refused, tmp_path, face, monkeypatch):
     write_video(tmp_path / "a.mp4", face(20), 25)
     monkeypatch.setattr(pipeline, "fit_sequence", fit)
     monkeypatch.setattr(pipeline, "ensure_embedding", lambda *_: None)
+    monkeypatch.setattr(pipeline, "align_to_pictures", lambda head, landmarks, fit, *_: fit)
     write, room = Path.write_bytes, [7]
 
     def filling(self, data):
@@ -184,7 +187,9 @@ def test_full_disk_keeps_what_is_finished(refused, tmp_path, face, monkeypatch):
     assert "No space left on device" in sentence
     assert "free some space" in sentence
     kept = sorted(p.name for p in (tmp_path / "out.partial" / "frames").iterdir())
-    assert kept == [f"{i:06d}.png" for i in range(7)]
+    # two threads write, so which seven were finished is left to chance; each of them is whole
+    assert len(kept) == 7
+    assert all(cv2.imread(str(tmp_path / "out.partial" / "frames" / name)) is not None for name in kept)
     sequence = pipeline.track_video(
         tmp_path / "a.mp4", tmp_path / "out", refused.head, size=128, progress=False
     )

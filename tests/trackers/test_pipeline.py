@@ -41,7 +41,7 @@ def test_what_is_written(short, tmp_path, quick_solver):
     assert sequence.info["consent"] == "hers"
     assert sequence.info["source"]["name"] == "short.mp4"
     assert len(sequence.info["source"]["sha256"]) == 64
-    assert set(seconds) == {"landmarks", "head", "solve", "crops", "masks"}
+    assert set(seconds) == {"landmarks", "head", "solve", "crops", "masks", "alignment"}
     assert not (tmp_path / "out.partial").exists()
     assert {p.name for p in (tmp_path / "out").iterdir()} == {
         "frames", "masks", "parsing", "params.npz", "sequence.json",
