@@ -152,14 +152,13 @@ def test_output_holds_something_else(refused, tmp_path, face):
 
 def test_full_disk_keeps_what_is_finished(refused, tmp_path, face, monkeypatch):
     """The disk fills up during the crops: one sentence, finished crops stay, nothing half-written."""
+    import cv2
     import torch
 
     from avatarzoo.geometry.camera import look_at_face
     from avatarzoo.heads.base import HeadParams
     from avatarzoo.trackers import pipeline
     from avatarzoo.trackers.analytic import TrackFit
-
-    cv2 = pytest.importorskip("cv2")
 
     def fit(head, landmarks, size, *_):
         count = len(landmarks)
