@@ -262,3 +262,20 @@ def test_counts_on_the_real_flame():
     if count == 74_083:
         assert len(UVGaussianMap(flame, 180, "paper")) == 23_873
         assert len(UVGaussianMap(flame, 120, "paper")) == 10_694
+
+
+def test_neighbours_are_near_and_cross_seams():
+    """Pairs join nearest points on the head, also where the map is cut."""
+    from avatarzoo.heads import ProceduralHead
+
+    head = ProceduralHead()
+    uv_map = UVGaussianMap(head, 64)
+    pairs = uv_map.neighbours
+    rest = uv_map.positions(head.v_template[None])[0]
+    length = (rest[pairs[:, 0]] - rest[pairs[:, 1]]).norm(dim=1)
+    assert (pairs[:, 0] < pairs[:, 1]).all()
+    assert len(pairs.unique(dim=0)) == len(pairs) > len(uv_map)
+    assert length.max() < 0.03
+    step = (uv_map.pixels[pairs[:, 0]] - uv_map.pixels[pairs[:, 1]]).abs()
+    apart = (step % 64 > 3) & (step % 64 < 61)
+    assert apart.any()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from typing import Literal
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -43,7 +44,7 @@ class UVGaussianMap(nn.Module):
 
     Attributes:
         pixels: ``(N,)`` flat indices of the valid pixels, row-major.
-        neighbours: ``(P, 2)`` pairs of Gaussians that are adjacent in the map and on the surface.
+        neighbours: ``(P, 2)`` pairs of Gaussians that are adjacent on the rest head.
         position_weight: ``(N,)`` the map M_mu of Eq. 5: 10 on the face, 0.1 on scalp and back.
     """
 
@@ -67,7 +68,7 @@ class UVGaussianMap(nn.Module):
         self._constant("corners", corners)
         self._constant("barycentrics", weights)
         rest = self.positions(head.v_template[None])[0]
-        self._constant("neighbours", _neighbours(pixels, rest, size))
+        self._constant("neighbours", _neighbours(rest))
         self._constant("position_weight", _position_weights(head, rest, part))
         self._constant("free_position", (part != MOUTH_PATCH).to(rest)[:, None])
         self._constant("initial", _initial_channels(head, rest, part, size, initialization))
@@ -162,15 +163,15 @@ def _layout(
     return corners[order], weights[order].contiguous(), pixels[order], part[order]
 
 
-def _neighbours(pixels: Tensor, rest: Float[Tensor, "n 3"], size: int) -> Int[Tensor, "p 2"]:
-    """Pairs (pixel, its right or lower neighbour), both valid, less than four typical distances apart on the rest head."""
-    number = torch.full((size * size + size,), -1)
-    number[pixels] = torch.arange(len(pixels))
-    right = torch.where((pixels + 1) % size > 0, number[(pixels + 1)], -1)
-    pairs = torch.cat([torch.stack([number[pixels], other], 1) for other in (right, number[pixels + size])])
-    pairs = pairs[pairs[:, 1] >= 0]
-    distance = (rest[pairs[:, 0]] - rest[pairs[:, 1]]).norm(dim=1)
-    return pairs[distance < 4 * distance.median()]
+def _neighbours(rest: Float[Tensor, "n 3"], count: int = 4) -> Int[Tensor, "p 2"]:
+    """Pairs of nearest points on the rest head, less than four typical distances apart; they reach across the charts' seams."""
+    from scipy.spatial import cKDTree
+
+    distance, index = cKDTree(rest.numpy()).query(rest.numpy(), k=count + 1, workers=-1)
+    first = torch.arange(len(rest)).repeat_interleave(count)
+    pairs = torch.stack([first, torch.from_numpy(index[:, 1:]).flatten()], 1).sort(1).values.unique(dim=0)
+    length = (rest[pairs[:, 0]] - rest[pairs[:, 1]]).norm(dim=1)
+    return pairs[length < 4 * float(np.median(distance[:, 1:]))]
 
 
 def _face_region(head: HeadModel, rest: Tensor) -> Tensor:
