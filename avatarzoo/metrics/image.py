@@ -9,13 +9,11 @@ from collections.abc import Callable
 from typing import Literal
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
-from torchmetrics import Metric
 from torchmetrics.functional.image import structural_similarity_index_measure
 
-Images = Float[Tensor, "b 3 h w"]
-PerImage = Float[Tensor, "b"]
+from avatarzoo.metrics.base import AvatarMetric, Images, Masks, PerImage
+
 PSNR_CAP = 100.0
 """PSNR of identical pictures, instead of infinity (an error of 1e-5)."""
 SSIM_BORDER = 5
@@ -44,47 +42,15 @@ def ssim_per_image(prediction: Images, target: Images) -> PerImage:
     return full[..., SSIM_BORDER:-SSIM_BORDER, SSIM_BORDER:-SSIM_BORDER].flatten(1).mean(1)
 
 
-class PerImageMetric(Metric):
-    """Mean over pictures of a per-picture function, with a count of pictures on which it failed.
-
-    Attributes:
-        failures: pictures left out because the value was not finite.
-    """
-
-    full_state_update = False
+class PerImageMetric(AvatarMetric):
+    """Mean over pictures of a per-picture function."""
 
     def __init__(self, function: Callable[[Tensor, Tensor], Tensor]) -> None:
         super().__init__()
         self.function = function
-        self.add_state("values", default=[], dist_reduce_fx="cat")
 
-    def update(self, prediction: Images, target: Images) -> None:
-        """Add B pictures.
-
-        Raises:
-            ValueError: shapes differ, or the target is not in [0, 1].
-        """
-        if prediction.shape != target.shape:
-            raise ValueError(
-                f"Prediction {tuple(prediction.shape)} and target {tuple(target.shape)} differ in shape."
-            )
-        if target.min() < -1e-3 or target.max() > 1 + 1e-3:
-            raise ValueError("Targets must be in [0, 1]; divide by 255 first.")
-        values = self.function(prediction, target)
-        broken = ~torch.isfinite(prediction.flatten(1)).all(1)
-        self.values.append(torch.where(broken, torch.full_like(values, torch.nan), values))
-
-    def per_image(self) -> PerImage:
-        return torch.cat(list(self.values)) if len(self.values) else torch.zeros(0)
-
-    @property
-    def failures(self) -> int:
-        return int((~torch.isfinite(self.per_image())).sum())
-
-    def compute(self) -> Tensor:
-        values = self.per_image()
-        good = values[torch.isfinite(values)]
-        return good.mean() if len(good) else torch.tensor(torch.nan)
+    def score(self, prediction: Images, reference: Images, mask: Masks | None) -> PerImage:
+        return self.function(prediction, reference)
 
 
 class L1(PerImageMetric):
