@@ -23,7 +23,7 @@ class FrameStore:
 
     Attributes:
         images: ``(T, 3, H, W)``; masks, features: ``(T, H, W)``.
-        params: T rows; camera: batch 1.
+        params: T rows; camera: batch 1, or T where clips were joined.
         index: ``(T,)`` frame numbers in the source.
     """
 
@@ -43,17 +43,16 @@ class FrameStore:
             self.masks[rows],
             self.features[rows],
             self.params.rows(rows),
-            self.camera,
+            self.camera if self.camera.batch == 1 else self.camera[rows],
             self.index[rows],
         )
 
     def batch(self, rows: Tensor) -> dict[str, Any]:
         """Bytes of these rows; :func:`to_float_batch` makes the :class:`AvatarBatch`."""
         count = len(rows)
+        camera = self.camera if self.camera.batch == 1 else self.camera[rows]
         camera = Camera(
-            self.camera.world_to_camera.expand(count, 4, 4),
-            self.camera.intrinsics.expand(count, 3, 3),
-            self.camera.size,
+            camera.world_to_camera.expand(count, 4, 4), camera.intrinsics.expand(count, 3, 3), camera.size
         )
         return {
             "image": self.images[rows],
