@@ -35,6 +35,10 @@ class BadSequenceError(AvatarZooError):
     """A tracked-sequence folder is missing, incomplete or of an unknown format version."""
 
 
+class BadDatasetError(AvatarZooError):
+    """A folder is not the data set it was given as, or its annotation files cannot be read."""
+
+
 class OutputError(AvatarZooError):
     """An output folder or file cannot be written."""
 

@@ -105,7 +105,7 @@ class Case:
         training: the same pictures as data to train on, for methods that are trained on each person.
         shots: an iterable that can be gone through more than once. count: pictures in all.
         head: the model of all parameters. sound: what is heard, for audio-driven tasks. fps: of the driving clip.
-        expressive: neutral expressions ``(source, driver)`` for mean-expression transfer, where the protocol asks for it.
+        procedural: made-up people. facts: what a result says of this case.
     """
 
     name: str

@@ -54,7 +54,8 @@ class DataSpec:
     Attributes:
         layout: reader, a name of :data:`avatarzoo.data.layouts.LAYOUTS`.
         split: the set's own split; empty for all.
-        select: which items: ``names`` (list), ``count``, ``seed``, ``identities``, ``first``; see :func:`avatarzoo.data.layouts.select`.
+        select: which items: ``names`` (list), ``count``, ``seed``, ``identities``, ``first``, as in
+            :func:`avatarzoo.data.layouts.select`.
         frames: most frames used of a clip (0: all).
         what: the paper's words on the set.
     """

@@ -1,7 +1,7 @@
 """What every metric of the suite is: a torchmetrics Metric with one value per picture or clip that counts what it could not score.
 
 Convention: pictures are RGB ``(B, 3, H, W)`` in [0, 1]; masks ``(B, 1, H, W)`` in [0, 1]. A value that cannot be computed (a
-picture that is not finite, a face that is not found) is NaN: it is counted as a failure and left out of the mean, so that it can
+picture that is not finite, an empty mask, a face that is not found) is NaN: it is counted as a failure and left out of the mean, so that it can
 never read as a perfect score.
 """
 
@@ -48,12 +48,13 @@ class AvatarMetric(Metric):
             prediction: what a method made. reference: what it is compared with. mask: where to look (a region); everywhere by default.
 
         Raises:
-            ValueError: shapes differ, or a picture is not in [0, 1].
+            ValueError: see :func:`check_pictures`.
         """
-        check_pictures(prediction, reference, mask)
-        values = self.score(prediction, reference, mask)
+        usable = check_pictures(prediction, reference, mask)
+        mask = None if mask is None else mask.float()
+        values = self.score(prediction.float(), reference.float(), mask)
         if values is not None:
-            self.add(values, broken=~torch.isfinite(prediction.flatten(1)).all(1))
+            self.add(values, broken=~usable)
 
     def add(self, values: Tensor, broken: Tensor | None = None) -> None:
         """Add values ``(N,)``; those marked ``broken`` become failures."""
@@ -79,22 +80,58 @@ class AvatarMetric(Metric):
         return good.mean() if len(good) else torch.tensor(torch.nan)
 
 
-def check_pictures(prediction: Tensor, reference: Tensor, mask: Tensor | None = None) -> None:
+def check_pictures(prediction: Tensor, reference: Tensor, mask: Tensor | None = None) -> Tensor:
     """Refuse what would give a silent wrong number.
 
+    Returns:
+        ``(B,)`` booleans: where there is something to score. False where a picture is not finite or a mask is empty.
+
     Raises:
-        ValueError: shapes differ, or finite pixels lie outside [0, 1].
+        ValueError: shapes differ, pictures are not floating point RGB, or a finite picture or a mask lies outside [0, 1].
     """
     if prediction.shape != reference.shape:
         raise ValueError(
             f"Prediction {tuple(prediction.shape)} and reference {tuple(reference.shape)} differ in shape; "
             "resize one before scoring."
         )
-    for name, picture in (("reference", reference), ("prediction", prediction)):
-        finite = picture[torch.isfinite(picture)]
-        if finite.numel() and (finite.min() < -RANGE_SLACK or finite.max() > 1 + RANGE_SLACK):
-            raise ValueError(f"The {name} must be in [0, 1]; divide by 255 (or map from [-1, 1]) first.")
-    if mask is not None and mask.shape != (len(reference), 1, *reference.shape[-2:]):
+    usable = check_picture("prediction", prediction) & check_picture("reference", reference)
+    return usable if mask is None else usable & check_mask(mask, reference)
+
+
+def check_picture(name: str, picture: Tensor) -> Tensor:
+    """Refuse what is no batch of RGB pictures in [0, 1]; ``(B,)`` booleans, which of them are finite.
+
+    Raises:
+        ValueError: not ``(B, 3, H, W)``, not floating point, or a finite picture lies outside [0, 1].
+    """
+    if picture.ndim != 4 or picture.shape[1] != 3 or not picture.numel():
+        raise ValueError(f"The {name} must be (B, 3, H, W) with B of at least 1, not {tuple(picture.shape)}.")
+    if not picture.is_floating_point():
+        raise ValueError(f"The {name} must be floating point, not {picture.dtype}; divide it by 255 first.")
+    low, high = _extremes(picture)
+    finite = torch.isfinite(low) & torch.isfinite(high)
+    if (finite & ((low < -RANGE_SLACK) | (high > 1 + RANGE_SLACK))).any():
+        raise ValueError(f"The {name} must be in [0, 1]; divide by 255 (or map from [-1, 1]) first.")
+    return finite
+
+
+def check_mask(mask: Tensor, reference: Tensor) -> Tensor:
+    """Refuse what is no mask of these pictures; ``(B,)`` booleans, which masks are not empty.
+
+    Raises:
+        ValueError: not ``(B, 1, H, W)`` of the same size, or outside [0, 1].
+    """
+    if mask.shape != (len(reference), 1, *reference.shape[-2:]):
         raise ValueError(
             f"A mask of {len(reference)} pictures of {tuple(reference.shape[-2:])} must be (B, 1, H, W), not {tuple(mask.shape)}."
         )
+    low, high = _extremes(mask)
+    if not ((low >= -RANGE_SLACK) & (high <= 1 + RANGE_SLACK)).all():
+        raise ValueError("The mask must be in [0, 1]; divide it by 255 first.")
+    return high > 0
+
+
+def _extremes(pictures: Tensor) -> tuple[Tensor, Tensor]:
+    """Lowest and highest value of each picture; NaN where one pixel is (one pass, no copy)."""
+    low, high = zip(*(torch.aminmax(picture) for picture in pictures))
+    return torch.stack(low), torch.stack(high)
