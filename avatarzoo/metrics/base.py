@@ -1,8 +1,8 @@
 """What every metric of the suite is: a torchmetrics Metric with one value per picture or clip that counts what it could not score.
 
 Convention: pictures are RGB ``(B, 3, H, W)`` in [0, 1]; masks ``(B, 1, H, W)`` in [0, 1]. A value that cannot be computed (a
-picture that is not finite, an empty mask, a face that is not found) is NaN: it is counted as a failure and left out of the mean, so that it can
-never read as a perfect score.
+picture that is not finite, an empty mask, a face that is not found) is NaN: it is counted as a failure and left out of the mean,
+so that it can never read as a perfect score.
 """
 
 from __future__ import annotations
@@ -27,9 +27,11 @@ class AvatarMetric(Metric):
     :meth:`score`, return nothing, and add their values in :meth:`end_clip`.
 
     Attributes:
+        label: name of the metric in tables, with its variant.
         failures: values that could not be computed.
     """
 
+    label: str = ""
     full_state_update = False
     values: list[Tensor]
 

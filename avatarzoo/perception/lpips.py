@@ -19,7 +19,10 @@ def load_lpips(backbone: Literal["vgg", "alex"]) -> nn.Module:
 
     Raises:
         MissingAssetError: the torchvision weights of the backbone are not on this machine.
+        ValueError: there is no such backbone.
     """
+    if backbone not in BACKBONES:
+        raise ValueError(f"LPIPS has the backbones {', '.join(BACKBONES)}, not {backbone!r}.")
     path = assets.find(BACKBONES[backbone])
     import lpips  # slow: pulls in torchvision's models
 
