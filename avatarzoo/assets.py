@@ -82,6 +82,11 @@ ASSETS: dict[str, Asset] = {
             url=_github("foamliu/MobileFaceNet", "a6cc9032a659", "weights/MobileFaceNet.onnx"),
             sha256="b7120c095d60094f28a4a54ba6a8bf51b297a6273fb40ef6350dfec1f63d9507",
         ),
+        Asset("arcface", "arcface.onnx", "your ArcFace network, for identity similarity", "non-commercial research (InsightFace)",
+              obtain="Download the buffalo_l (w600k_r50) or antelopev2 (glintr100) models of InsightFace, accept their licence "
+                     "and name the recognition network arcface.onnx"),
+        Asset("facenet", "20180402-114759-vggface2.pt", "InceptionResnetV1 trained on VGGFace2, for identity similarity", "MIT",
+              url="https://github.com/timesler/facenet-pytorch/releases/download/v2.2.9/20180402-114759-vggface2.pt"),
         Asset(
             "skin-clothes-hair", "skin_clothes_hair_512.onnx", "skin / clothes / hair segmentation at 512x512", "MIT",
             url=_github("Kazuhito00/Skin-Clothes-Hair-Segmentation-using-SMP", "043fc08bf0ed",
