@@ -12,6 +12,7 @@ APPS = {
     "export": ("avatarzoo.apps.export", "a checkpoint to PLY or a self-contained avatar file"),
     "embed": ("avatarzoo.apps.embed", "find the landmark embedding of a head model"),
     "assets": ("avatarzoo.apps.assets", "list, fetch and verify weights and licensed files"),
+    "data": ("avatarzoo.apps.data", "what is there of a public data set, and what is missing"),
     "doctor": ("avatarzoo.apps.doctor", "what works on this machine, and what to do about the rest"),
 }
 TRAINING = {
