@@ -65,6 +65,7 @@ ICT_MEMBERS = (
     "expression_names",
 )
 _FLAME = "Register at https://flame.is.tue.mpg.de, accept the licence"
+_DEEP3D = "Follow the model links of https://github.com/sicxu/Deep3DFaceRecon_pytorch"
 _FACEVERSE = "Follow the model links of https://github.com/LizhenWangT/FaceVerse"
 
 ASSETS: dict[str, Asset] = {
@@ -129,6 +130,10 @@ ASSETS: dict[str, Asset] = {
               sha256="6726825d"),
         Asset("dejavu-network", "dejavu_network.pt", "Gaussian Déjà-vu's reconstruction network", "research use only",
               url="https://github.com/PeizhiYan/gaussian-dejavu/releases/download/v1.1/dejavu_network.pt"),
+        Asset("deep3d", "epoch_20.pth", "Deep3DFaceRecon_pytorch's network, for AED and APD as published", "MIT code, BFM terms",
+              obtain=f"{_DEEP3D} and take the model's epoch_20.pth (the first release: published numbers use it)"),
+        Asset("deep3d-landmarks", "similarity_Lm3D_all.mat", "Deep3DFaceRecon's 68 standard 3D landmarks", "MIT code, BFM terms",
+              obtain=f"{_DEEP3D} and take similarity_Lm3D_all.mat from the folder BFM"),
     )
 }  # fmt: skip
 
