@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from avatarzoo.errors import BadSequenceError, HeadModelMismatchError
+from avatarzoo.errors import BadSequenceError, HeadModelMismatchError, UsageError
 from avatarzoo.files import atomic_path
 from avatarzoo.geometry.camera import Camera
 from avatarzoo.heads.base import HeadModel, HeadParams
@@ -99,6 +99,31 @@ class AvatarModule(L.LightningModule, ABC):
     @abstractmethod
     def animate(self, state: AvatarState, params: HeadParams, camera: Camera) -> AvatarImage:
         """Render the person with the expression and pose of ``params`` (B rows) seen by ``camera`` (1 or B)."""
+
+    def generate(self, seed: int) -> AvatarState:
+        """Make a person up; the same seed gives the same person.
+
+        Raises:
+            UsageError: the method has no generative prior.
+        """
+        raise UsageError(
+            f"{type(self).__name__} reconstructs people, it does not make them up; choose a method with a generative prior."
+        )
+
+    def speak(
+        self, state: AvatarState, samples: Float[Tensor, " n"], rate: int, fps: float, frames: int
+    ) -> Float[Tensor, "t e"]:
+        """Expression coefficients of ``frames`` pictures, ``fps`` a second, that go with a sound.
+
+        Args:
+            samples: mono, in [-1, 1]; rate: in hertz.
+
+        Raises:
+            UsageError: the method is not driven by sound.
+        """
+        raise UsageError(
+            f"{type(self).__name__} is not driven by sound; choose a method that is, or the baseline LoudnessMouth."
+        )
 
     def initial_state(self) -> AvatarState | None:
         """The avatar before optimisation, where a method has such a thing (a baseline of result tables)."""

@@ -1,0 +1,103 @@
+"""The classical 3D morphable model baseline: the head model wearing a texture baked from the source pictures."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from avatarzoo.evaluation.baselines.baking import bake, spread, texture_of
+from avatarzoo.evaluation.baselines.base import Baseline
+from avatarzoo.evaluation.baselines.copies import resized
+from avatarzoo.geometry.camera import Camera
+from avatarzoo.geometry.uv import UVAtlas, uv_atlas
+from avatarzoo.heads.base import HeadParams
+from avatarzoo.models.base import AvatarImage, AvatarState
+from avatarzoo.render.mesh import coverage, interpolate, rasterize_mesh, texture_lookup
+
+
+class TexturedHead(Baseline):
+    """The person's head model with the mean colour that the sources show on it, under the wanted expression, pose and camera.
+
+    Nothing is optimised: hair is paint on the scalp, light is baked in. Surface that the sources mostly show outside the head (a neck
+    that was cut away) is left out. Where sources keep their background (``background=None``) the first one stays behind the head,
+    and hair, clothes and whatever else the model lacks is that picture's.
+
+    Args:
+        uv_size: side of the texture. views: most source pictures baked, spread evenly over all.
+        supersampling: pictures are drawn at this multiple of their size and averaged.
+    """
+
+    def __init__(
+        self,
+        head: str = "procedural",
+        head_file: str | None = None,
+        background: float | None = 1.0,
+        uv_size: int = 512,
+        views: int = 48,
+        supersampling: int = 2,
+    ) -> None:
+        super().__init__(head, head_file, background)
+        self._atlas: UVAtlas | None = None
+
+    @property
+    def atlas(self) -> UVAtlas:
+        """The surface point of each texel, on the head's device."""
+        if self._atlas is None:
+            head = self.head
+            self._atlas = uv_atlas(
+                head.uv.cpu(), head.uv_faces.cpu(), head.faces.cpu(), self.hparams["uv_size"]
+            )
+        return self._atlas.to(self.head.v_template.device)
+
+    @torch.no_grad()
+    def reconstruct(self, images=None, params=None, cameras=None) -> AvatarState:
+        """See :meth:`AvatarModule.reconstruct`.
+
+        Raises:
+            UsageError: no source picture.
+        """
+        images, params, cameras = self.sources(images, params, cameras)
+        device = self.head.v_template.device
+        person = params.identity.mean(0, keepdim=True).to(device)
+        rows = spread(len(images), self.hparams["views"])
+        baked = bake(
+            self.head,
+            self.atlas,
+            images[rows].to(device),
+            params.rows(rows).to(device)._replace(identity=person.expand(len(rows), -1)),
+            cameras[rows].to(device),
+            self.hparams["background"],
+        )
+        tensors = {"identity": person, "texture": texture_of(self.head, self.atlas, baked)}
+        if self.hparams["background"] is None:
+            tensors["backdrop"] = images[:1]
+        return self.keep(tensors)
+
+    @torch.no_grad()
+    def animate(self, state: AvatarState, params: HeadParams, camera: Camera) -> AvatarImage:
+        """See :meth:`AvatarModule.animate`; not differentiable.
+
+        Raises:
+            HeadModelMismatchError: the state belongs to another head model.
+        """
+        self.check_head(state.meta["head"])
+        head, factor = self.head, self.hparams["supersampling"]
+        texture = state.tensors["texture"].to(params.identity)
+        identity = state.tensors["identity"].to(params.identity).expand(params.batch, -1)
+        height, width = camera.size
+        fine = camera.resized(height * factor, width * factor)
+        fragments = rasterize_mesh(head(params._replace(identity=identity)), head.faces, fine)
+        seen = texture_lookup(texture, interpolate(fragments, head.faces, head.uv[None], head.uv_faces))
+        opaque = seen[:, 3:] * coverage(fragments)
+        alpha = F.avg_pool2d(opaque, factor)
+        rgb = F.avg_pool2d(seen[:, :3] * opaque, factor) + (1 - alpha) * self._ground(state, alpha)
+        return AvatarImage(rgb.clamp(0, 1), alpha)
+
+    def _ground(self, state: AvatarState, alpha: Float[Tensor, "b 1 h w"]) -> Tensor:
+        """What is seen beside the head: the grey level, or the first source picture."""
+        level = self.hparams["background"]
+        if level is not None:
+            return alpha.new_tensor(level)
+        return resized(state.tensors["backdrop"].to(alpha), alpha.shape[-2:])
