@@ -36,13 +36,14 @@ examples
   avatarzoo fit -c configs/quickstart.yaml
   avatarzoo fit -c configs/gaussian_dejavu/personalize.yaml --data.video me.mp4
   avatarzoo test -c configs/gaussian_dejavu/personalize.yaml --data.video me.mp4 --ckpt_path runs/personalize/avatar.ckpt
+  avatarzoo test -c benchmarks/protocols/dejavu_table4.yaml --data clips/ --layout clips   (a published table on your clips)
 
 avatarzoo COMMAND --help explains a command."""
 
 TRAINING_HELP = """usage: avatarzoo {command} -c CONFIG [options]
 
 {summary}.
-
+{more}
   -c, --config FILE        a complete experiment, e.g. configs/gaussian_dejavu/personalize.yaml; may be repeated
   --data.video FILE        a person's video (monocular experiments)
   --data.NAME VALUE        any option of the data, e.g. --data.batch_size 4
@@ -54,6 +55,14 @@ TRAINING_HELP = """usage: avatarzoo {command} -c CONFIG [options]
   --ckpt_path FILE         checkpoint to test, or to go on from; "last" resumes the newest run of the folder
   --print_config           print the whole configuration with every default, and stop
   --help-all               every option with its explanation (slow: imports torch)"""
+
+
+MORE = {
+    "test": """
+  avatarzoo test -c benchmarks/protocols/NAME.yaml ... runs a published table instead of an experiment; its options:
+  avatarzoo test -c benchmarks/protocols/NAME.yaml --help
+"""
+}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -69,9 +78,32 @@ def main(argv: list[str] | None = None) -> int:
     if command not in APPS and command not in TRAINING:
         print(f"error: there is no command {command!r}; avatarzoo --help lists them.", file=sys.stderr)
         return 2
+    if command == "test" and asks_for_protocol(args[1:]):
+        return _guarded("benchmark", args[1:])
     if command in TRAINING and any(a in ("-h", "--help") for a in args[1:]):
-        return _say(TRAINING_HELP.format(command=command, summary=TRAINING[command].capitalize()))
+        return _say(
+            TRAINING_HELP.format(
+                command=command, summary=TRAINING[command].capitalize(), more=MORE.get(command, "")
+            )
+        )
     return _guarded(command, args[1:])
+
+
+def asks_for_protocol(args: list[str]) -> bool:
+    """Whether ``test`` is given a benchmark protocol (a published table) rather than an experiment."""
+    from pathlib import Path
+
+    import yaml
+
+    for flag, value in zip(args, args[1:]):
+        if flag in ("-c", "--config"):
+            path = Path(value)
+            files = sorted(path.glob("*.yaml")) if path.is_dir() else [path]
+            try:
+                return bool(files) and "protocol" in yaml.safe_load(files[0].read_text())
+            except (OSError, TypeError, yaml.YAMLError):
+                return False
+    return False
 
 
 def _say(text: str) -> int:
@@ -89,6 +121,8 @@ def _guarded(command: str, args: list[str]) -> int:
     from avatarzoo.errors import AvatarZooError
 
     try:
+        if command == "benchmark":
+            return importlib.import_module("avatarzoo.apps.benchmark").main(args) or 0
         if command in APPS:
             return importlib.import_module(APPS[command][0]).main(args) or 0
         run_training(command, ["--help" if a == "--help-all" else a for a in args])

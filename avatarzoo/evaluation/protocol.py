@@ -216,18 +216,6 @@ def load_protocol(path: str | Path) -> Protocol:
     return protocol
 
 
-def is_protocol(path: str | Path) -> bool:
-    """Whether a config file (or a folder of them) is a protocol rather than an experiment."""
-    path = Path(path)
-    if path.is_dir():
-        return any(is_protocol(p) for p in sorted(path.glob("*.yaml"))[:1])
-    try:
-        content = yaml.safe_load(path.read_text())
-    except (OSError, yaml.YAMLError):
-        return False
-    return isinstance(content, dict) and "protocol" in content
-
-
 def build(kind: type, content: Any, where: str) -> Any:
     """A dataclass from plain YAML values; strict.
 
