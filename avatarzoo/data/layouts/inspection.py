@@ -42,7 +42,9 @@ def inspect(items: list[Item], found: Findings, sample: int, progress: bool) -> 
 
 def chosen(items: Iterable[Item], count: int) -> list[Item]:
     pool = list(items)
-    return pool if len(pool) <= count else select(pool, count=count)
+    if count == 0 or len(pool) <= count:
+        return pool[:count]
+    return select(pool, count=count)
 
 
 def look_into_video(item: Item, found: Findings, silent: list[str]) -> str:

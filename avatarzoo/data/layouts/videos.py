@@ -88,7 +88,7 @@ ROOT/
             raise self.missing(root, "neither train/ nor test/ is there")
         for split in ("train", "test"):
             if split not in here:
-                found.add("split is missing", split)
+                found.notes.append(f"there is no {split}/")
         for split in here:
             for path in entries(root / split):
                 frames = path.is_dir()

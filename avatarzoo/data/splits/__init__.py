@@ -67,7 +67,7 @@ class Split:
         """
         if self.train_fraction is None:
             raise UsageError(f"The split {self.name} does not divide clips; it lists whole ones.")
-        stop = item.start + int(frames * self.train_fraction)
+        stop = item.start + int(frames * self.train_fraction + 1e-9)  # 0.7 * 10 must be 7
         if not item.start < stop < item.start + frames:
             raise UsageError(
                 f"{item.name} has {frames} frames, too few to be divided by the split {self.name}."
