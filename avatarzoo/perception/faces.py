@@ -31,8 +31,8 @@ REMEMBERED = 8192
 class FaceReader:
     """Landmarks of the largest face in each picture.
 
-    FaceMesh starts on faces from about a tenth of the picture; where it finds none, the full-range detector looks, and
-    FaceMesh looks again around what that finds. The networks are made when the first picture comes.
+    FaceMesh starts on faces from about a seventh of the picture's side; where it finds none, the full-range detector looks (down
+    to about a twelfth), and FaceMesh looks again around what that finds. The networks are made when the first picture comes.
 
     Results are remembered by the pixels (8 bits a channel), so metrics that share a reader, and methods scored
     against the same reference, look once. A copy of a metric keeps the same reader.
