@@ -14,10 +14,9 @@ from torch import Tensor
 from avatarzoo.data.batch import AvatarBatch
 from avatarzoo.data.frames import FrameDataModule, FrameStore, to_float_batch
 from avatarzoo.errors import AvatarZooError, MissingAssetError
+from avatarzoo.evaluation.baselines import landmark_pixels, nearest_rows
 from avatarzoo.evaluation.results import config_hash, file_hash, write_result
 from avatarzoo.evaluation.table import markdown_table
-from avatarzoo.geometry.camera import project
-from avatarzoo.heads.base import HeadModel
 from avatarzoo.metrics import L1, LPIPS, PSNR, SSIM, PerImageMetric
 
 AVATAR, BEFORE, NEAREST = "avatar", "before optimisation", "nearest training frame"
@@ -55,7 +54,9 @@ class Evaluator(L.Callback):
         self.seconds, self.pictures = 0.0, 0
         if self.baselines:
             self.train_frames: FrameStore = data.training_frames()
-            self.train_points = landmark_pixels(module.head, self.train_frames)
+            self.train_points = landmark_pixels(
+                module.head, self.train_frames.params, self.train_frames.camera
+            )
             self.initial = module.initial_state()
 
     def _metrics(self, device: torch.device) -> dict[str, PerImageMetric]:
@@ -96,11 +97,8 @@ class Evaluator(L.Callback):
 
     def _nearest(self, module: Any, batch: AvatarBatch, data: FrameDataModule) -> Tensor:
         """Training frames whose projected landmarks lie nearest to the held-out ones."""
-        points = project(module.head.landmark_points(module.head(batch["params"])), batch["camera"])[..., :2]
-        distance = torch.cdist(  # directly: by matrix product float32 cannot tell neighbouring frames apart
-            points.flatten(1).cpu(), self.train_points.flatten(1), compute_mode="donot_use_mm_for_euclid_dist"
-        )
-        rows = distance.argmin(1)
+        points = landmark_pixels(module.head, batch["params"], batch["camera"])
+        rows = nearest_rows(points, self.train_points)
         return to_float_batch(self.train_frames.batch(rows), data.background)["image"].to(module.device)
 
     def on_test_end(self, trainer: L.Trainer, module: Any) -> None:
@@ -147,17 +145,6 @@ class Evaluator(L.Callback):
             "metrics": rows,
             "notes": self.notes,
         }
-
-
-def landmark_pixels(head: HeadModel, frames: FrameStore, chunk: int = 64) -> Tensor:
-    """Projected landmarks ``(T, 478, 2)`` of all frames, on the CPU."""
-    device = head.v_template.device
-    points = []
-    for rows in torch.arange(len(frames)).split(chunk):
-        batch = frames.batch(rows)
-        vertices = head(batch["params"].to(device))
-        points.append(project(head.landmark_points(vertices), batch["camera"].to(device))[..., :2].cpu())
-    return torch.cat(points)
 
 
 def _summary(metrics: dict[str, PerImageMetric]) -> dict[str, dict[str, Any]]:

@@ -5,7 +5,7 @@ composited on the protocol's background, which ``background`` names (``None``: p
 """
 
 from avatarzoo.evaluation.baselines.base import Baseline
-from avatarzoo.evaluation.baselines.copies import NearestSample, SourceCopy
+from avatarzoo.evaluation.baselines.copies import NearestSample, SourceCopy, landmark_pixels, nearest_rows
 from avatarzoo.evaluation.baselines.people import ProceduralPeople
 from avatarzoo.evaluation.baselines.speech import LoudnessMouth
 from avatarzoo.evaluation.baselines.textured import TexturedHead
@@ -23,4 +23,6 @@ __all__ = [
     "ProceduralPeople",
     "SourceCopy",
     "TexturedHead",
+    "landmark_pixels",
+    "nearest_rows",
 ]

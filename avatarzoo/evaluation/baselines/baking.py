@@ -22,6 +22,8 @@ TOLERANCE = 1e-3
 """Metres behind the nearest surface that still count as seen; lips lie closer to the teeth than :func:`unwrap`'s own."""
 RIM = 5
 """Side (odd) of the window in pixels that must show the head for a colour to be taken, so that no background bleeds in."""
+BLUR = 9
+"""Side (odd) in texels of the window over which opacity is averaged."""
 NEIGHBOURS = 8
 SCARCE = 0.02
 """Parts inside mouth and lids of which a smaller share is seen take a stock colour."""
@@ -90,7 +92,7 @@ def head_pixels(images: Float[Tensor, "b 3 h w"], background: float | None) -> F
 
 
 def texture_of(head: HeadModel, atlas: UVAtlas, baked: Baked) -> Float[Tensor, "1 4 s s"]:
-    """Colour and opacity (0 or 1) of all texels.
+    """Colour and opacity of all texels; what has an opacity above one half belongs to the head.
 
     What no picture shows is guessed from the nearest texels of the same part that are known, on this or the other half of the head.
     """
@@ -100,10 +102,14 @@ def texture_of(head: HeadModel, atlas: UVAtlas, baked: Baked) -> Float[Tensor, "
         if stock is not None and baked.colored[members].float().mean() < SCARCE:
             color[members], alpha[members] = color.new_tensor(stock), 1.0
             continue
-        color[members] = _filled(color[members], baked.colored[members], places[members])
         alpha[members] = _filled(alpha[members], baked.seen[members], places[members])
-    layers = torch.cat([color, (alpha > 0.5).to(color.dtype)], 1)
-    return extend_texture(atlas.image(layers[None]), atlas.mask[None, None].to(color.dtype))
+        shown = members[(alpha[members, 0] > 0.5) | baked.colored[members]]
+        color[shown] = _filled(color[shown], baked.colored[shown], places[shown])
+    valid = atlas.mask[None, None].to(color.dtype)
+    texture = extend_texture(atlas.image(torch.cat([color, alpha], 1)[None]), valid)
+    # the edge of what the pictures show is frayed by their different edges: a mean over neighbours smooths it
+    soft = F.avg_pool2d(F.pad(texture[:, 3:], [BLUR // 2] * 4, mode="replicate"), BLUR, 1)
+    return torch.cat([texture[:, :3], torch.where(valid > 0, soft, texture[:, 3:])], 1)
 
 
 def _parts(head: HeadModel, atlas: UVAtlas) -> list[tuple[Tensor, tuple[float, float, float] | None]]:
@@ -128,7 +134,7 @@ def _filled(
         return values
     mirror = places.new_tensor([-1.0, 1.0, 1.0])
     tree = cKDTree(torch.cat([places[known], places[known] * mirror]).cpu().numpy())
-    distance, nearest = tree.query(places[~known].cpu().numpy(), k=NEIGHBOURS)
+    distance, nearest = tree.query(places[~known].cpu().numpy(), k=NEIGHBOURS, eps=0.2)
     found = torch.from_numpy(nearest).to(values.device) % int(known.sum())
     weight = 1 / torch.from_numpy(distance).to(values).square().clamp_min(1e-9)
     values = values.clone()

@@ -11,10 +11,11 @@ from avatarzoo.evaluation.baselines.baking import bake, spread, texture_of
 from avatarzoo.evaluation.baselines.base import Baseline
 from avatarzoo.evaluation.baselines.copies import resized
 from avatarzoo.geometry.camera import Camera
+from avatarzoo.geometry.raster import MeshFragments
 from avatarzoo.geometry.uv import UVAtlas, uv_atlas
 from avatarzoo.heads.base import HeadParams
 from avatarzoo.models.base import AvatarImage, AvatarState
-from avatarzoo.render.mesh import coverage, interpolate, rasterize_mesh, texture_lookup
+from avatarzoo.render.mesh import rasterize_mesh, texture_lookup
 
 
 class TexturedHead(Baseline):
@@ -89,11 +90,25 @@ class TexturedHead(Baseline):
         height, width = camera.size
         fine = camera.resized(height * factor, width * factor)
         fragments = rasterize_mesh(head(params._replace(identity=identity)), head.faces, fine)
-        seen = texture_lookup(texture, interpolate(fragments, head.faces, head.uv[None], head.uv_faces))
-        opaque = seen[:, 3:] * coverage(fragments)
-        alpha = F.avg_pool2d(opaque, factor)
-        rgb = F.avg_pool2d(seen[:, :3] * opaque, factor) + (1 - alpha) * self._ground(state, alpha)
+        rgba = F.avg_pool2d(self._painted(texture, fragments), factor)
+        alpha = rgba[:, 3:]
+        rgb = rgba[:, :3] + (1 - alpha) * self._ground(state, alpha)
         return AvatarImage(rgb.clamp(0, 1), alpha)
+
+    def _painted(
+        self, texture: Float[Tensor, "1 4 s s"], fragments: MeshFragments
+    ) -> Float[Tensor, "b 4 h w"]:
+        """Colour and coverage of the pixels that see opaque texels (only pixels on the mesh are looked up); zeros elsewhere."""
+        faces = fragments.face_id.flatten()
+        pixels = fragments.covered.flatten().nonzero()[:, 0]
+        corners, weights = self.head.uv_faces[faces[pixels]], fragments.barycentrics.flatten(0, 2)[pixels]
+        uv = F.embedding_bag(corners, self.head.uv, per_sample_weights=weights, mode="sum")
+        seen = texture_lookup(texture, uv.T[None, :, None])[0, :, 0].T
+        opaque = (seen[:, 3:] > 0.5).to(seen.dtype)
+        colors = torch.cat([seen[:, :3] * opaque, opaque], 1)
+        batch, height, width = fragments.face_id.shape
+        canvas = colors.new_zeros(batch * height * width, 4).index_copy_(0, pixels, colors)
+        return canvas.view(batch, height, width, 4).permute(0, 3, 1, 2)
 
     def _ground(self, state: AvatarState, alpha: Float[Tensor, "b 1 h w"]) -> Tensor:
         """What is seen beside the head: the grey level, or the first source picture."""
