@@ -39,6 +39,10 @@ class BadDatasetError(AvatarZooError):
     """A folder is not the data set it was given as, or its annotation files cannot be read."""
 
 
+class BadResultError(AvatarZooError):
+    """A result file cannot be read, has another format version, or breaks the schema."""
+
+
 class OutputError(AvatarZooError):
     """An output folder or file cannot be written."""
 

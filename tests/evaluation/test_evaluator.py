@@ -201,7 +201,7 @@ def test_foreign_data_is_refused(head):
 
 
 def test_a_failed_write_keeps_the_old_result(tmp_path, monkeypatch):
-    path = write_result(tmp_path / "result.json", {"psnr": 30})
+    path = write_result(tmp_path / "result.json", {"procedural": True, "metrics": {}, "pictures": 30})
     old, write = path.read_text(), Path.write_text
 
     def full(self, text, *args, **kwargs):
@@ -210,7 +210,7 @@ def test_a_failed_write_keeps_the_old_result(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Path, "write_text", full)
     with pytest.raises(OutputError, match="No space left"):
-        write_result(path, {"psnr": 31})
+        write_result(path, {"procedural": True, "metrics": {}, "pictures": 31})
     assert path.read_text() == old
     assert [p.name for p in tmp_path.iterdir()] == ["result.json"]
 
