@@ -1,8 +1,8 @@
 """Deep3DFaceRecon_pytorch's coefficients, with the weights and landmarks that a user has from its authors.
 
 Written from descriptions of the published network and alignment (Deng et al. 2019, "Accurate 3D face reconstruction with
-weakly-supervised learning"). The 3D model behind the coefficients (BFM) is not needed to compare them. Two releases of the weights exist; published
-AED and APD numbers use the first (2021), not the one of 2023-04-25.
+weakly-supervised learning"). The 3D model behind the coefficients (BFM) is not needed to compare them. Two releases of the
+weights exist; published AED and APD numbers use the first (2021), not the one of 2023-04-25.
 """
 
 from __future__ import annotations
@@ -17,15 +17,14 @@ from torch import Tensor, nn
 
 from avatarzoo import assets
 from avatarzoo.errors import MissingAssetError, UnsafeCheckpointError
-from avatarzoo.geometry.crop import EYE_LEFT, EYE_RIGHT, MOUTH_LEFT, MOUTH_RIGHT, Crop
+from avatarzoo.geometry.crop import Crop
+from avatarzoo.perception.faces import to_uint8
 
 SIZE = 224
 SCALE = 102.0
 """Pixels of the crop for one unit of the standard landmarks."""
 HEADS = (80, 64, 80, 3, 27, 2, 1)
 """identity, expression, texture, angles, lighting, translation in the picture plane, depth."""
-NOSE_TIP = 1
-"""Of MediaPipe's points."""
 FIVE_OF_68 = ((36, 39), (42, 45), (30,), (48,), (54,))
 """Points of the 68 whose means are the five: the eyes' corners, nose tip, mouth corners; image left first."""
 
@@ -111,15 +110,6 @@ def standard_landmarks() -> Float[np.ndarray, "5 3"]:
         ) from error
 
 
-def five_points(landmarks: Float[np.ndarray, "b 478 k"]) -> Float[np.ndarray, "b 5 2"]:
-    """Eyes, nose tip and mouth corners from MediaPipe's points, image left first; NaN rows stay NaN.
-
-    The published crops take them from MTCNN; which detector is used moves the crop by a few pixels and belongs in a report.
-    """
-    rows = (EYE_RIGHT, EYE_LEFT, (NOSE_TIP,), (MOUTH_RIGHT,), (MOUTH_LEFT,))
-    return np.stack([landmarks[:, list(r), :2].mean(1) for r in rows], 1)
-
-
 def alignment(points: Float[np.ndarray, "b 5 2"], standard: Float[np.ndarray, "5 3"]) -> Crop:
     """The 224x224 crop of each face: upright, centred where the standard face's origin falls, 102 pixels a unit.
 
@@ -145,15 +135,16 @@ def estimate(
     """Coefficients of each picture on the CPU, NaN where ``points`` are not finite.
 
     Args:
-        pictures: RGB in [0, 1]. points: of :func:`five_points`, pixels. standard: of :func:`standard_landmarks`.
+        pictures: RGB in [0, 1]. standard: of :func:`standard_landmarks`.
+        points: eyes, nose tip, mouth corners in pixels, image left first.
     """
     out = torch.full((len(pictures), sum(HEADS)), torch.nan)
     found = np.flatnonzero(np.isfinite(points).all((1, 2)))
     if not len(found):
         return out
     crop = alignment(points[found], standard)
-    shots = (pictures[found].clamp(0, 1) * 255 + 0.5).byte().permute(0, 2, 3, 1).cpu().numpy()
-    cut = np.stack([crop.picture(shot, k, border="black") for k, shot in enumerate(shots)])
+    shots = enumerate(to_uint8(pictures[found]))
+    cut = np.stack([crop.picture(shot, k, border="black") for k, shot in shots])
     device = next(network.parameters()).device
     out[found] = network(torch.from_numpy(cut).to(device).permute(0, 3, 1, 2) / 255).float().cpu()
     return out

@@ -70,20 +70,6 @@ def test_alignment_undoes_a_known_orthographic_camera(standard) -> None:
     assert middle.flatten().tolist() == pytest.approx([112, 112])
 
 
-def test_five_points_are_of_the_five_features() -> None:
-    """On a procedural face: image left first, eyes above nose above mouth."""
-    from avatarzoo.data.procedural import ProceduralActor
-
-    actor = ProceduralActor(size=64)
-    landmarks = actor.landmarks(actor.motion(1)).numpy()
-    points = deep3d.five_points(landmarks)[0]
-    assert points.shape == (5, 2)
-    assert points[0, 0] < points[2, 0] < points[1, 0]
-    assert points[3, 0] < points[4, 0]
-    assert points[:2, 1].max() < points[2, 1] < points[3:, 1].min()
-    assert np.isnan(deep3d.five_points(landmarks * np.nan)).all()
-
-
 def test_standard_landmarks_come_from_the_68(tmp_path, monkeypatch) -> None:
     points = np.arange(204.0).reshape(68, 3) ** 1.5
     savemat(tmp_path / "similarity_Lm3D_all.mat", {"lm": points})
