@@ -52,7 +52,7 @@ class FaceReader:
 
     def __call__(self, pictures: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 478 3"]:
         """RGB in [0, 1] -> pixels, on the pictures' device; rows of NaN where no face is found or a pixel is not finite."""
-        finite = torch.isfinite(pictures).flatten(1).all(1).tolist()
+        finite = torch.isfinite(pictures.detach().flatten(1).sum(1)).tolist()
         frames = to_uint8(pictures)
         keys = [picture_key(frame) for frame in frames]
         todo = {k: frame for k, frame, fine in zip(keys, frames, finite) if fine and k not in self._known}
@@ -124,8 +124,8 @@ def found_faces(landmarks: Float[Tensor, "b 478 3"]) -> Bool[Tensor, "b"]:
 
 
 def to_uint8(pictures: Float[Tensor, "b 3 h w"]) -> UInt8[np.ndarray, "b h w 3"]:
-    """[0, 1] -> 0 to 255, rounded; what is not finite becomes black."""
-    values = torch.nan_to_num(pictures.detach(), 0.0, 0.0, 0.0).clamp(0, 1).mul(255).round_().byte()
+    """[0, 1] -> 0 to 255, rounded; what a pixel that is not finite becomes is undefined."""
+    values = pictures.detach().mul(255).round_().clamp_(0, 255).byte()
     return values.permute(0, 2, 3, 1).contiguous().cpu().numpy()
 
 
