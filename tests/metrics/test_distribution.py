@@ -19,7 +19,7 @@ from avatarzoo.perception.inception import InceptionFeatures
 
 
 class Patches(nn.Module):
-    """Sixteen features of a picture: random projections of it, 8x8, squashed."""
+    """Features of a picture: random projections of it, 8x8, squashed."""
 
     def __init__(self, width: int = 16) -> None:
         super().__init__()
@@ -94,6 +94,7 @@ def test_a_set_has_no_distance_to_itself(sets: tuple[torch.Tensor, torch.Tensor]
     assert metric.compute().item() == pytest.approx(0, abs=1e-6)
 
 
+@pytest.mark.filterwarnings("ignore:The ``compute`` method")  # that of torchmetrics, beside our error
 def test_sets_of_different_size() -> None:
     generator = torch.Generator().manual_seed(3)
     a, b = torch.rand(50, 3, 8, 8, generator=generator), torch.rand(33, 3, 8, 8, generator=generator)
@@ -121,6 +122,20 @@ def test_broken_pictures_are_left_out_and_counted(sets: tuple[torch.Tensor, torc
     nothing = distance()
     nothing.update(a[3:4], b[5:6])
     assert nothing.failures == 2
+
+
+def test_pictures_without_features_are_left_out_and_counted(sets: tuple[torch.Tensor, torch.Tensor]) -> None:
+    class NoFace(Patches):
+        def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+            found = super().forward(pictures)
+            found[0] = math.nan
+            return found
+
+    metric = FrechetDistance(NoFace(), 16, "Frechet distance of faces")
+    metric.update(*sets)
+    assert metric.failures == 2
+    expected = direct(*(features(x)[1:] for x in sets))
+    assert metric.compute().item() == pytest.approx(expected, rel=1e-6)
 
 
 def test_an_empty_mask_is_counted_and_a_mask_composited(sets: tuple[torch.Tensor, torch.Tensor]) -> None:

@@ -12,7 +12,7 @@ import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from avatarzoo.errors import MissingAssetError
-from avatarzoo.metrics import L1, LPIPS, MSSSIM, PSNR, SSIM, PerImageMetric
+from avatarzoo.metrics import L1, LPIPS, MSSSIM, PSNR, SSIM, AvatarMetric, PerImageMetric
 from avatarzoo.metrics.image import l1_per_image, psnr_per_image, ssim_per_image
 
 Pair = tuple[torch.Tensor, torch.Tensor]
@@ -136,6 +136,20 @@ def test_broken_pictures_are_counted_not_scored(kind, side: int, value: float, p
     assert math.isfinite(metric.compute().item())
 
 
+@pytest.mark.parametrize("side", [0, 1])
+def test_a_value_of_a_broken_picture_is_never_kept(side: int, pair: Pair) -> None:
+    """Also where the measure itself does not notice, like a face found beside the broken pixel."""
+
+    class Blind(AvatarMetric):
+        def score(self, prediction, reference, mask):
+            return torch.zeros(len(prediction))
+
+    pair[side][1, 0, 0, 0] = math.nan
+    metric = Blind()
+    metric.update(*pair)
+    assert metric.failures == 1
+
+
 @pytest.mark.parametrize("kind", METRICS)
 def test_a_black_video_is_finite_and_far_from_perfect(kind, pair: Pair) -> None:
     metric = kind()
@@ -237,7 +251,7 @@ def test_lpips_loads_real_weight_files(monkeypatch: pytest.MonkeyPatch, tmp_path
 
 @pytest.mark.media
 def test_real_frames_equal_scikit_image() -> None:
-    """Neighbouring frames of a real clip, 512 x 512."""
+    """A real face, 512 x 512, and the same one pixel to the side."""
     if "AVATARZOO_MEDIA" not in os.environ:
         pytest.skip("AVATARZOO_MEDIA does not name a folder of real clips")
     from torchvision.io import read_image

@@ -118,3 +118,5 @@ def test_pictures_are_rounded_to_eight_bits_unless_told_otherwise() -> None:
     assert InceptionFeatures(nn.Identity())(picture).unique().tolist() == [(100 - 128) / 128]
     exact = InceptionFeatures(nn.Identity(), quantise=False)(picture)
     assert exact.mean().item() == pytest.approx((100.4 - 128) / 128, abs=1e-6)
+    over = InceptionFeatures(nn.Identity(), quantise=False)(torch.full((1, 3, 299, 299), 1.0009))
+    assert over.max().item() == (255 - 128) / 128, "a renderer's overshoot is no colour"
