@@ -6,6 +6,7 @@ which belongs beside every number it makes, because cosines of different network
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal, Protocol, get_args
 
@@ -32,7 +33,7 @@ TEMPLATE = (
 NOSE_TIP = 4
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
-LARGEST_BATCH = 64
+SMALL_BATCH, LARGEST_BATCH = 8, 64
 
 EmbedderName = Literal["arcface", "mobilefacenet", "facenet"]
 AUTO_ORDER: tuple[EmbedderName, ...] = get_args(EmbedderName)
@@ -117,24 +118,33 @@ class OnnxEmbedder:
             )
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
+        options.intra_op_num_threads = 1  # faces side by side are faster than threads within a small network
         self.name = name
         self.session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
         entry, leaving = self.session.get_inputs()[0], self.session.get_outputs()[0]
-        if entry.shape[1:] != [3, entry.shape[-1], entry.shape[-1]] or not isinstance(entry.shape[-1], int):
+        shape = list(entry.shape)
+        batch, size = shape[0], shape[-1]
+        if (
+            shape[1:] != [3, size, size]
+            or not isinstance(size, int)
+            or (isinstance(batch, int) and batch != 1)
+        ):
             raise ValueError(
-                f"{file} wants {entry.shape}, not square RGB faces (B, 3, size, size); export it in that layout."
+                f"{file} wants {shape}, not square RGB faces (1 or any, 3, size, size); export it in that layout."
             )
-        self.input, self.size, self.width = entry.name, entry.shape[-1], leaving.shape[-1]
-        self.batch = entry.shape[0] if isinstance(entry.shape[0], int) else LARGEST_BATCH
+        self.input, self.size, self.width = entry.name, size, leaving.shape[-1]
+        self.batch = 1 if batch == 1 else SMALL_BATCH
         self.mean, self.deviation = (torch.tensor(v).view(3, 1, 1) for v in (mean, deviation))
 
     def __call__(self, aligned: Float[Tensor, "b 3 s s"]) -> Float[Tensor, "b d"]:
         x = ((aligned.detach().cpu() - self.mean) / self.deviation).contiguous()
-        parts = [
-            self.session.run(None, {self.input: part.numpy()})[0] for part in x.split(self.batch) if len(part)
-        ]
-        found = torch.from_numpy(np.concatenate(parts)) if parts else torch.zeros(0, self.width)
+        with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+            parts = list(pool.map(self._run, x.split(self.batch) if len(x) else ()))
+        found = torch.cat(parts) if parts else torch.zeros(0, self.width)
         return F.normalize(found.to(aligned.device))
+
+    def _run(self, faces: Tensor) -> Tensor:
+        return torch.from_numpy(self.session.run(None, {self.input: faces.numpy()})[0])
 
     def __deepcopy__(self, memo: dict[int, Any]) -> OnnxEmbedder:
         return self

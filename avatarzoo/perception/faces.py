@@ -130,7 +130,7 @@ def to_uint8(pictures: Float[Tensor, "b 3 h w"]) -> UInt8[np.ndarray, "b h w 3"]
 
 
 def picture_key(frame: UInt8[np.ndarray, "h w 3"]) -> bytes:
-    return str(frame.shape).encode() + hashlib.sha256(frame).digest()
+    return str(frame.shape).encode() + hashlib.sha256(frame.tobytes()).digest()
 
 
 def find_face(
@@ -140,7 +140,7 @@ def find_face(
     faces = landmarker.detect(frame)
     if len(faces) == 0 and len(boxes := detector.detect(frame)):
         x, y, side = window(boxes[boxes[:, 2].argmax()])
-        faces = landmarker.detect(frame[y : y + side, x : x + side]) + np.float32([x, y, 0])
+        faces = landmarker.detect(frame[y : y + side, x : x + side]) + np.array([x, y, 0], np.float32)
     if len(faces) == 0:
         return np.full((N_LANDMARKS, 3), np.nan, np.float32)
     return faces[face_height(faces).argmax()]
