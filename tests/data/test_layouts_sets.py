@@ -81,7 +81,7 @@ def test_ffhq_with_missing_pictures_and_broken_labels(tmp_path):
 )
 def test_ffhq_with_a_broken_list(tmp_path, content):
     write(tmp_path, "dataset.json", content)
-    with pytest.raises(BadDatasetError, match="cannot be read as JSON|is not of the form|no path inside"):
+    with pytest.raises(BadDatasetError, match=r"cannot be read as JSON|is not of the form|no path inside"):
         layout("ffhq").items(tmp_path)
 
 
