@@ -15,13 +15,19 @@ from avatarzoo.perception.parsing import Votes, parse_head, reference_shape
 from avatarzoo.perception.regions import FEATURES
 
 
-def head_regions(clip: ProceduralClip) -> tuple[Tensor, Tensor]:
-    """Head masks and facial features ``(T, H, W)`` uint8, cut from the exact ones by the rule that serves real videos."""
+def head_labels(clip: ProceduralClip) -> tuple[np.ndarray, np.ndarray]:
+    """Label maps and head masks ``(T, H, W)`` uint8, cut from the exact masks by the rule that serves real videos."""
     votes = Votes(reference_shape(clip.landmarks), None, None)
     pairs = [
         parse_head(m.astype(np.float32) / 255, p, votes) for m, p in zip(clip.head_masks, clip.landmarks)
     ]
     labels, masks = (np.stack(x) for x in zip(*pairs))
+    return labels, masks
+
+
+def head_regions(clip: ProceduralClip) -> tuple[Tensor, Tensor]:
+    """Head masks and facial features ``(T, H, W)`` uint8; see :func:`head_labels`."""
+    labels, masks = head_labels(clip)
     features = np.isin(labels, [int(region) for region in FEATURES])
     return torch.from_numpy(masks), torch.from_numpy(features).byte() * 255
 

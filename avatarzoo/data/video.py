@@ -1,4 +1,4 @@
-"""Video files in and out: reading (from ``video_reader``) and writing."""
+"""Videos in and out: reading (from ``video_source``) and writing."""
 
 from __future__ import annotations
 
@@ -12,11 +12,14 @@ import av
 import cv2
 import numpy as np
 
-from avatarzoo.data.video_reader import FrameReader, VideoInfo, probe, read_frames
+from avatarzoo.data.video_reader import FrameReader, VideoInfo
+from avatarzoo.data.video_source import VideoPart, VideoSource, probe, read_frames, video_part
 from avatarzoo.errors import BadVideoError
 from avatarzoo.files import atomic_path
 
-__all__ = ["FrameReader", "VideoInfo", "probe", "read_frames", "side_by_side", "write_video"]
+__all__ = [
+    "FrameReader", "VideoInfo", "VideoPart", "VideoSource", "probe", "read_frames", "side_by_side", "video_part", "write_video",
+]  # fmt: skip
 COPIED_AUDIO = ("aac", "mp3")
 """Codecs that an mp4 file carries as they are; any other is transcoded to AAC."""
 

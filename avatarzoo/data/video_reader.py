@@ -245,12 +245,3 @@ def zip_slots(frames: Iterable[Any], fps: float) -> Iterator[tuple[Any, int]]:
             slot = last + 1
         last = slot
         yield frame, slot
-
-
-def read_frames(path: str | Path, start: int = 0) -> FrameReader:
-    """Frames of a video, uint8 RGB ``(H, W, 3)``, upright, constant rate, from output frame ``start`` on.
-
-    Raises:
-        BadVideoError: the file cannot be read or holds no picture.
-    """
-    return FrameReader(path, start)

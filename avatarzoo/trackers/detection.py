@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from avatarzoo.data.video import FrameReader
+from avatarzoo.data.video import VideoSource, read_frames
 from avatarzoo.errors import NoFaceError
 from avatarzoo.files import atomic_path
 from avatarzoo.perception.landmarks import (
@@ -56,7 +56,7 @@ class Detections(NamedTuple):
 
 
 def detect_clip(
-    video: Path, folder: Path, person: Person = "only", total: int | None = None, progress: bool = True
+    video: VideoSource, folder: Path, person: Person = "only", total: int | None = None, progress: bool = True
 ) -> Detections:
     """Landmarks of the one person in a video.
 
@@ -73,7 +73,7 @@ def detect_clip(
     pending: dict[int, Future] = {}
     with contextlib.ExitStack() as stack:
         stack.enter_context(quiet_stderr())
-        reader = stack.enter_context(FrameReader(video))
+        reader = stack.enter_context(read_frames(video))
         bar = stack.enter_context(tqdm(total=total, desc="landmarks", unit="frame", disable=not progress))
         stack.enter_context(networks)
         pool = stack.enter_context(ThreadPoolExecutor(WORKERS))
@@ -95,7 +95,7 @@ def detect_clip(
     return Detections(landmarks, int(sum(part["others"] for part in parts)), unreadable)
 
 
-def chunks(reader: FrameReader) -> Iterator[tuple[int, int, list[np.ndarray], float]]:
+def chunks(reader: Iterable[np.ndarray]) -> Iterator[tuple[int, int, list[np.ndarray], float]]:
     """``(chunk number, index of its first new frame, pictures, source pixels per picture pixel)``."""
     pictures: list[np.ndarray] = []
     number, start, scale = 0, 0, 1.0
@@ -198,7 +198,7 @@ def other_people(boxes: np.ndarray, face: np.ndarray) -> bool:
     return bool((outside & (boxes[:, 2] > OTHER_FACE * (high - low)[0])).any())
 
 
-def check_faces(found: Detections, video: Path, least: int) -> None:
+def check_faces(found: Detections, video: VideoSource, least: int) -> None:
     """Refuse clips without one person to track.
 
     Raises:

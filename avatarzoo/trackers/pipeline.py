@@ -23,7 +23,8 @@ from tqdm import tqdm
 
 from avatarzoo.data.sequence import FRAMES, INFO, MASKS, PARSING, TrackedSequence
 from avatarzoo.data.sequence_writer import SequenceWriter
-from avatarzoo.data.video import probe, read_frames
+from avatarzoo.data.video import VideoPart, VideoSource, probe, read_frames, video_part
+from avatarzoo.data.video_source import content_hash
 from avatarzoo.errors import BadVideoError, OutputError
 from avatarzoo.files import atomic_path
 from avatarzoo.geometry.crop import Crop, square_crop
@@ -66,7 +67,7 @@ class Job(NamedTuple):
 
 
 def track_video(
-    video: str | Path,
+    video: VideoSource,
     out: str | Path,
     head: str | HeadModel = "ict",
     head_file: str | None = None,
@@ -80,7 +81,7 @@ def track_video(
     progress: bool = True,
     timings: dict[str, float] | None = None,
 ) -> TrackedSequence:
-    """Track the one person in a video.
+    """Track the one person in a video file, a folder of frames or a part of them.
 
     Args:
         out: folder to make. If it holds the result of the same video and settings, it is opened and returned.
@@ -98,14 +99,14 @@ def track_video(
         OutputError: ``out`` cannot be written (finished frames stay in ``<out>.partial``).
         MissingAssetError: the head's file is not here.
     """
-    video, out = Path(video), Path(out)
+    video, out = video_part(video), Path(out)
     info = probe(video)
     if info.frames < FEWEST_FRAMES and (count := sum(1 for _ in read_frames(video))) < FEWEST_FRAMES:
         raise BadVideoError(
             f"{video} has {count} frame(s), at least {FEWEST_FRAMES} are needed; use a longer video."
         )
     model = load_head(head, head_file) if isinstance(head, str) else head
-    job = Job(file_sha256(video), model.signature, size, person, matting, fov, align)
+    job = Job(content_hash(video), model.signature, size, person, matting, fov, align)
     if (out / INFO).is_file():
         return reuse(out, job)
     writer = SequenceWriter(out)
@@ -141,9 +142,9 @@ def track_video(
 
 
 def cached_track(
-    video: str | Path,
+    video: VideoSource,
     cache: str | Path,
-    head: str = "ict",
+    head: str | HeadModel = "ict",
     head_file: str | None = None,
     size: int = 512,
     person: Person = "only",
@@ -156,17 +157,11 @@ def cached_track(
 
     The same video with the same settings, wherever it lies, is tracked once.
     """
-    video = Path(video)
     probe(video)
-    model = load_head(head, head_file)
+    model = load_head(head, head_file) if isinstance(head, str) else head
     settings = (size, person, matting, fov, align)
-    job = Job(file_sha256(video), model.signature, *settings)
+    job = Job(content_hash(video), model.signature, *settings)
     return track_video(video, Path(cache) / job.key, model, None, *settings, **notes)
-
-
-def file_sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def reuse(out: Path, job: Job) -> TrackedSequence:
@@ -227,7 +222,7 @@ def begin(writer: SequenceWriter, job: Job) -> Path:
     return work
 
 
-def describe_source(video: Path, job: Job, info: Any, found: Detections) -> dict[str, Any]:
+def describe_source(video: VideoPart, job: Job, info: Any, found: Detections) -> dict[str, Any]:
     return {
         "name": video.name,
         "sha256": job.source,
@@ -285,7 +280,7 @@ def batches(items: list[int], work: Callable[[int], None], bar: tqdm) -> None:
                 bar.update()
 
 
-def write_crops(writer: SequenceWriter, video: Path, crop: Crop, count: int, progress: bool) -> None:
+def write_crops(writer: SequenceWriter, video: VideoSource, crop: Crop, count: int, progress: bool) -> None:
     """Write the crops that are missing."""
     missing = writer.missing(FRAMES, count)
     if not missing:
