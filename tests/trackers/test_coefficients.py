@@ -79,7 +79,10 @@ def figures(head: str = "procedural", actors: int = 3) -> dict[str, float]:
 
     result = {
         f"{metric}, {kind or 'any'} differs, {'clips' if whole else 'frames'}": correlation(kind, k, whole)
-        for metric, k, kinds in (("AED", 1, ("expression", "")), ("APD", 2, ("pose", "")))
+        for metric, k, kinds in (
+            ("AED", 1, ("expression to neutral", "expression to another", "expression", "")),
+            ("APD", 2, ("pose", "")),
+        )
         for kind in kinds
         for whole in (True, False)
     }
@@ -116,9 +119,10 @@ def head():
 
 @pytest.fixture(scope="module")
 def known():
-    """All variants of one actor as exact landmarks: the driver's clip first."""
+    """Half of the variants of one actor as exact landmarks: the driver's clip first."""
     actor = ProceduralActor(seed=1, size=SIZE)
     driver, made = variants(actor)
+    made = {name: made[name] for name in made if name.endswith((" 0.5", " 1.0", " 8"))}
     clips = [driver, *made.values()]
     return driver, made, torch.cat([actor.landmarks(p) for p in clips])
 
@@ -148,7 +152,7 @@ def test_exact_landmarks_give_the_known_differences(head, known) -> None:
         # what differs in the other alone stays small: the two do not pass for each other
         assert seen[others, column].max() < 0.15 * seen[rows, column].max()
     pose = [k for k, name in enumerate(names) if name.startswith("pose")]
-    assert seen[pose, 1] == pytest.approx(true[pose, 1], rel=0.1)
+    assert seen[pose, 1] == pytest.approx(true[pose, 1], rel=0.03)
     assert film.looks == len(landmarks), "each picture is read once, the driver's too"
 
 
@@ -202,9 +206,16 @@ def test_the_jaw_joint_counts_as_expression(head) -> None:
 
 @pytest.mark.slow
 def test_detected_landmarks_recover_differences() -> None:
+    """Clips rank as they should in pose, and in expression within one kind of difference.
+
+    Over both kinds of expression difference together the correlation is about 0.9 (0.89 with two actors): fading to neutral reads
+    larger than an equal distance to another expression. Where pose differs too, AED says little (0.2): see the estimator.
+    """
     got = figures("procedural")
-    assert got["AED, expression differs, clips"] > 0.9
     assert got["APD, pose differs, clips"] > 0.9
+    assert got["AED, expression to neutral differs, clips"] > 0.9
+    assert got["AED, expression to another differs, clips"] > 0.9
+    assert got["AED, expression differs, clips"] > 0.85
 
 
 if __name__ == "__main__":
