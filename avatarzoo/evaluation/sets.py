@@ -34,15 +34,40 @@ class SetOptions:
 
 
 def open_sets(part: Part, options: SetOptions) -> dict[str, FootageSet]:
-    """Lazily opened footage of every role of a part.
+    """Lazily opened footage of every role of a part. Roles with a slash are one set from several sources: ``clips/hdtf`` and
+    ``clips/vfhq`` are the role ``clips``; a layout given by the user (own clips) stands for all of them.
 
     Raises:
         UsageError: no folder was given for a role.
     """
-    sound = "audio"
-    if options.twin is not None:
-        return {role: made_up(part, role, options, role == sound) for role in part.data}
-    return {role: on_disk(part, role, spec, options, role == sound) for role, spec in part.data.items()}
+    roles: dict[str, dict[str, DataSpec]] = {}
+    for name, spec in part.data.items():
+        role, _, source = name.partition("/")
+        roles.setdefault(role, {})[source] = spec
+    sets = {}
+    for role, sources in roles.items():
+        sound = role == "audio"
+        if options.twin is not None:
+            sets[role] = made_up(part, role, options, sound)
+        elif options.layout or list(sources) == [""]:
+            sets[role] = on_disk(part, role, next(iter(sources.values())), options, sound)
+        else:
+            sets[role] = together(
+                {s: on_disk(part, f"{role}/{s}", spec, options, sound) for s, spec in sources.items()}
+            )
+    return sets
+
+
+def together(sets: dict[str, FootageSet]) -> FootageSet:
+    """Several sets as one; names and people carry their set's, so that FFHQ's 00000 is not LPFF's."""
+    openers = {}
+    items = []
+    for source, single in sets.items():
+        for item in single.items:
+            item = item._replace(name=f"{source}-{item.name}", identity=f"{source}-{item.identity}")
+            items.append(item)
+            openers[item.name] = single.opener
+    return FootageSet(items, lambda item: openers[item.name](item))
 
 
 def on_disk(part: Part, role: str, spec: DataSpec, options: SetOptions, sound: bool) -> FootageSet:
