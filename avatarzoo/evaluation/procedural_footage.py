@@ -7,6 +7,7 @@ import hashlib
 import math
 from typing import Literal, NamedTuple
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -20,6 +21,7 @@ from avatarzoo.evaluation.case import Footage, Sound
 from avatarzoo.evaluation.footage import FootageSet, facial_region
 from avatarzoo.geometry.camera import Camera, look_at_face
 from avatarzoo.heads.base import HeadParams
+from avatarzoo.perception.parsing import polygon
 from avatarzoo.perception.regions import FEATURES
 
 Kind = Literal["clip", "image", "views"]
@@ -29,6 +31,8 @@ STILL = 25
 """Frames left out at the start: a procedural clip begins with a neutral face at rest."""
 VIEW_YAW = 60.0
 """Degrees to either side from which views are taken."""
+MESH = 468
+"""Landmarks on the skin; the rest are irises."""
 KEPT = 32
 """Pieces of footage kept in memory (24 frames of 128 x 128 are 2.4 MB)."""
 
@@ -86,9 +90,14 @@ def number(*of: object) -> int:
 
 
 @functools.lru_cache(KEPT)
+def cast(person: int, size: int) -> ProceduralActor:
+    return ProceduralActor(seed=person, size=size, fps=FPS)
+
+
+@functools.lru_cache(KEPT)
 def make(item: MadeUp) -> Footage:
     """Render one piece of footage."""
-    actor = ProceduralActor(seed=item.person, size=item.size, fps=FPS)
+    actor = cast(item.person, item.size)
     params, camera = performance(actor, item)
     clip = shoot(actor, params, camera)
     labels, masks = head_labels(clip)
@@ -98,12 +107,13 @@ def make(item: MadeUp) -> Footage:
         tensor(clip.images).permute(0, 3, 1, 2).contiguous(), tensor(masks), tensor(features), params, camera,
         torch.arange(params.batch),
     )  # fmt: skip
+    facial = side_faces(clip) if item.kind == "views" else facial_region(labels, clip.landmarks)
     source = {
         "kind": f"procedural {item.kind} (not a real person)", "name": item.name, "identity": item.identity,
         "actor": item.person, "frames": params.batch, "tracking": "exact ground truth",
     }  # fmt: skip
     return Footage(
-        item.name, item.identity, store, facial_region(labels, clip.landmarks), actor.head, fps=FPS,
+        item.name, item.identity, store, facial, actor.head, fps=FPS,
         sound=voice(actor, params, item.take) if item.sound else None, ground=item.ground, procedural=True, source=source,
     )  # fmt: skip
 
@@ -138,6 +148,13 @@ def shoot(actor: ProceduralActor, params: HeadParams, camera: Camera) -> Procedu
     return ProceduralClip(
         rgb, masks[..., 0], params, camera, torch.cat(landmarks).numpy(), heads[..., 0]
     )  # fmt: skip
+
+
+def side_faces(clip: ProceduralClip) -> Tensor:
+    """Faces ``(T, H, W)`` uint8 from any side: the hull of the true landmarks, whose oval folds over in profile, on the head."""
+    size = clip.images.shape[1:3]
+    hulls = [polygon(cv2.convexHull(points[:MESH])[:, 0], size) > 0.5 for points in clip.landmarks]
+    return torch.from_numpy((np.stack(hulls) & (clip.head_masks > 127)).astype(np.uint8) * 255)
 
 
 def to_bytes(x: Tensor) -> Tensor:
