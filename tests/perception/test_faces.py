@@ -57,6 +57,27 @@ def test_the_largest_of_several_faces_counts(reader, portrait) -> None:
         assert abs(points[0, :, 0].mean() - centre) < 60
 
 
+class Scripted:
+    """Stands in for both networks."""
+
+    def __init__(self, answers: list[np.ndarray]) -> None:
+        self.answers, self.seen = answers, []
+
+    def detect(self, picture: np.ndarray) -> np.ndarray:
+        self.seen.append(picture.shape)
+        return self.answers[len(self.seen) - 1]
+
+
+def test_order_of_the_faces_does_not_matter() -> None:
+    faces = np.random.default_rng(0).normal(size=(1, 478, 3)).astype(np.float32) * [[[1]], [[3]], [[2]]]
+    nothing = np.zeros((0, 478, 3), np.float32)
+    frame = np.zeros((100, 100, 3), np.uint8)
+    assert np.array_equal(find_face(frame, Scripted([faces]), Scripted([])), faces[1])
+    second, boxes = Scripted([nothing, faces[::-1]]), np.float32([[10, 10, 5, 5], [50, 60, 12, 12]])
+    assert np.allclose(find_face(frame, second, Scripted([boxes])), faces[1] + [38, 48, 0])
+    assert second.seen == [(100, 100, 3), (36, 36, 3)]
+
+
 def test_small_faces_in_a_corner_are_found(reader, portrait) -> None:
     canvas = np.full((512, 512, 3), 90, np.uint8)
     canvas[362:482, 372:492] = cv2.resize(portrait, (120, 120), interpolation=cv2.INTER_AREA)
