@@ -208,14 +208,15 @@ def test_the_jaw_joint_counts_as_expression(head) -> None:
 def test_detected_landmarks_recover_differences() -> None:
     """Clips rank as they should in pose, and in expression within one kind of difference.
 
-    Over both kinds of expression difference together the correlation is about 0.9 (0.89 with two actors): fading to neutral reads
-    larger than an equal distance to another expression. Where pose differs too, AED says little (0.2): see the estimator.
+    Measured: APD 0.94; AED 0.92 (0.89 with the first two actors alone: fading to neutral reads larger than an equal distance to
+    another expression), within one kind 0.97 to 0.99. Single frames: 0.93 and 0.73. Where clips differ in pose and not in
+    expression, AED says little (0.19 over all clips): see the estimator.
     """
     got = figures("procedural")
     assert got["APD, pose differs, clips"] > 0.9
     assert got["AED, expression to neutral differs, clips"] > 0.9
     assert got["AED, expression to another differs, clips"] > 0.9
-    assert got["AED, expression differs, clips"] > 0.85
+    assert got["AED, expression differs, clips"] > 0.9
 
 
 if __name__ == "__main__":
