@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import os
 import sys
 from typing import Any
@@ -13,6 +14,7 @@ APPS = {
     "embed": ("avatarzoo.apps.embed", "find the landmark embedding of a head model"),
     "assets": ("avatarzoo.apps.assets", "list, fetch and verify weights and licensed files"),
     "data": ("avatarzoo.apps.data", "what is there of a public data set, and what is missing"),
+    "table": ("avatarzoo.apps.table", "result files as a table beside the published numbers"),
     "doctor": ("avatarzoo.apps.doctor", "what works on this machine, and what to do about the rest"),
 }
 TRAINING = {
@@ -95,7 +97,7 @@ def asks_for_protocol(args: list[str]) -> bool:
 
     import yaml
 
-    for flag, value in zip(args, args[1:]):
+    for flag, value in itertools.pairwise(args):
         if flag in ("-c", "--config"):
             path = Path(value)
             files = sorted(path.glob("*.yaml")) if path.is_dir() else [path]
