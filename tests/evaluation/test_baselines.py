@@ -319,3 +319,12 @@ def test_one_camera_per_source(sources):
     method = TexturedHead(uv_size=64)
     one = method.reconstruct(images, params, camera).tensors["texture"]
     assert torch.equal(method.reconstruct(images, params, many).tensors["texture"], one)
+
+
+def test_a_head_outside_the_picture(textured, sources, wild):
+    """Nothing but background, and no error."""
+    method, state = textured
+    away = wild[1]._replace(translation=wild[1].translation + torch.tensor([3.0, 0.0, 0.0]))
+    image = method.animate(state, away, sources[2])
+    assert (image.rgb == 1).all()
+    assert (image.alpha == 0).all()

@@ -90,7 +90,9 @@ class TexturedHead(Baseline):
         height, width = camera.size
         fine = camera.resized(height * factor, width * factor)
         fragments = rasterize_mesh(head(params._replace(identity=identity)), head.faces, fine)
-        rgba = F.avg_pool2d(self._painted(texture, fragments), factor)
+        # one by one: a picture's pixels then stay in the processor's cache
+        pictures = [MeshFragments(*(x[i : i + 1] for x in fragments)) for i in range(params.batch)]
+        rgba = torch.cat([F.avg_pool2d(self._painted(texture, one), factor) for one in pictures])
         alpha = rgba[:, 3:]
         rgb = rgba[:, :3] + (1 - alpha) * self._ground(state, alpha)
         return AvatarImage(rgb.clamp(0, 1), alpha)
