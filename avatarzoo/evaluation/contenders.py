@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -140,6 +141,7 @@ class FittedContender(Contender):
         """Train on the person of a case; the checkpoint is written to ``path`` when complete."""
         assert case.training is not None
         L.seed_everything(seed, verbose=False)
+        logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
         ground = case.training.ground
         arguments = {**self.arguments, "head": case.head.name}
         if "background" in arguments or ground is not None:

@@ -154,7 +154,7 @@ class Run:
         options = self.options
         return SetOptions(
             head=self.head, size=self.size, ground=self.protocol.picture.ground, twin=self.twin, data=options.data,
-            layout=options.layout, limit=options.limit, cache=options.cache or cache_folder() / "tracks",
+            layout=options.layout, cache=options.cache or cache_folder() / "tracks",
         )  # fmt: skip
 
     def _run_part(self, part: Part, sets: Sets) -> None:

@@ -55,9 +55,9 @@ class Tools:
 
     @cached_property
     def deep3d(self) -> Any:
-        from avatarzoo.perception.deep3d import Deep3DEstimator
+        from avatarzoo.metrics.coefficients import Deep3DEstimator
 
-        return Deep3DEstimator(self.reader)
+        return Deep3DEstimator(self.reader, self.device)
 
     def estimator(self, name: str) -> Any:
         """``deep3d`` (published AED and APD, needs the user's weights) or ``tracker`` (ours); ``auto``: the first that is here."""

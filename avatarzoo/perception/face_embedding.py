@@ -42,10 +42,11 @@ others near 0); FaceNet, trained otherwise, gives strangers higher cosines."""
 
 
 class FaceEmbedder(Protocol):
-    """Aligned faces ``(B, 3, size, size)`` in [0, 1] -> ``(B, D)`` of unit length."""
+    """Aligned faces ``(B, 3, size, size)`` in [0, 1] -> ``(B, width)`` of unit length."""
 
     name: str
     size: int
+    width: int
 
     def __call__(self, aligned: Float[Tensor, "b 3 s s"]) -> Float[Tensor, "b d"]: ...
 
@@ -185,7 +186,7 @@ class FaceNet:
         MissingAssetError: the weights are not here. MissingExtraError: facenet-pytorch is not installed.
     """
 
-    name, size = "FaceNet", 160
+    name, size, width = "FaceNet", 160, 512
 
     def __init__(self, file: str | Path | None = None) -> None:
         path = file or assets.find("facenet")

@@ -191,7 +191,8 @@ def test_sound_drives_under_a_turning_camera() -> None:
     sets = {"sources": Clips(footage("s", "s", 1)), "audio": Clips(footage("d", "d", 5, sound))}
     (case,) = tasks("audio_driven", sets, yaw_degrees=60)[0]
     cameras = torch.cat([shot.camera.world_to_camera for shot in case.shots])
-    yaw = torch.rad2deg(torch.atan2(cameras[:, 2, 0], cameras[:, 2, 2]))
+    forward = cameras[:, 2, :3]
+    yaw = torch.rad2deg(torch.atan2(-forward[:, 0], -forward[:, 2]))
     assert torch.allclose(yaw.abs(), torch.tensor([60.0, 30, 0, 30, 60]), atol=1e-3)
     assert (yaw[0] * yaw[-1]) < 0
     assert case.sound is sound
