@@ -32,9 +32,10 @@ class TrackerEstimator(CoefficientEstimator):
     Nothing is smoothed over time: a prediction's jitter counts, and clips may be every n-th frame of a video.
 
     On procedural video with known differences, from detected landmarks, clips rank by pose (rank correlation 0.94) and, at equal
-    pose, by expression (0.97 to 0.99 within one kind of difference, 0.92 over all; single frames 0.73). A difference of pose alone, though,
-    reads as expression: 15 degrees of yaw or 10 of pitch about as much as a face gone neutral, because the landmark network's
-    points shift with the pose (from exact landmarks they do not). Compare AED of methods only where their APD is alike.
+    pose, by expression (0.97 to 0.99 within one kind of difference, 0.92 over all; single frames 0.73). A difference of pose
+    alone, though, reads as expression: 15 degrees of yaw or 10 of pitch about as much as a face gone neutral, because the
+    landmark network's points shift with the pose (from exact landmarks they do not). Compare AED of methods only where
+    their APD is alike.
 
     Args:
         head: a model with a landmark embedding.
