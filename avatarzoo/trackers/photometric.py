@@ -88,14 +88,16 @@ def refine_pose(
     spread = torch.linspace(0, len(pictures) - 1, min(TEMPLATE_FRAMES, len(pictures))).round().long()
     for blur, steps in ROUNDS:
         templates = [
-            _template(points, spread, pose.at(spread), intrinsics, _features(seen[spread], blur, normalize))
+            _template(
+                points, spread, pose.at(spread), intrinsics, _features(seen[spread.numpy()], blur, normalize)
+            )
             for points, seen, normalize in layers
         ]
         parts = []
         chunks = torch.arange(len(pictures)).split(CHUNK)
         for rows in tqdm(chunks, desc=f"alignment, blur {blur:g} px", leave=False, disable=not progress):
             part = pose.at(rows)
-            features = [_features(seen[rows], blur, normalize) for _, seen, normalize in layers]
+            features = [_features(seen[rows.numpy()], blur, normalize) for _, seen, normalize in layers]
             for _ in range(steps):
                 terms = [
                     _equations(points, rows, part, intrinsics, feature, template, middle)

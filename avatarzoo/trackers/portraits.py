@@ -1,7 +1,8 @@
 """From single pictures to one-frame :class:`TrackedSequence` folders, by the steps that serve videos (:mod:`.pipeline`).
 
 Differences to a video: landmarks are found without tracking, there is no smoothing over time, and identity and expression come from
-one picture, which cannot tell a raised brow from a high brow (the priors decide).
+one picture, which cannot tell a raised brow from a high brow (the priors decide). The pose is not aligned to the picture: a clip's
+frames are aligned to their own mean, which one picture always equals.
 """
 
 from __future__ import annotations
@@ -84,7 +85,6 @@ def track_portrait(
     person: Person = "largest",
     matting: bool = True,
     fov: float = 20.0,
-    align: bool = True,
     consent: str | None = None,
     licence: str | None = None,
     finder: FaceFinder | None = None,
@@ -104,7 +104,7 @@ def track_portrait(
     picture, out = Path(picture), Path(out)
     image = load_picture(picture)
     model = load_head(head, head_file) if isinstance(head, str) else head
-    job = portrait_job(picture, model, size, person, matting, fov, align)
+    job = portrait_job(picture, model, size, person, matting, fov)
     if (out / INFO).is_file():
         return pipeline.reuse(out, job)
     if finder is None:
@@ -123,8 +123,6 @@ def track_portrait(
     if matting:
         inside = crop.picture(np.full(image.shape[:2], 255, np.uint8), border="black")
         rule = pipeline.write_masks(writer, landmarks, inside, False)
-    if align:
-        fit = pipeline.align_to_pictures(model, landmarks, fit, fov, writer, matting, False)
     shutil.rmtree(work)
     height, width = image.shape[:2]
     return writer.finish(
@@ -132,16 +130,16 @@ def track_portrait(
         crop={"rule": pipeline.CROP_RULE, "affine": crop.matrix[0].tolist()}, mask_rule=rule,
         source={"name": picture.name, "sha256": job.source, "width": width, "height": height},
         consent=consent, licence=licence,
-        tracker={"name": "analytic", "version": PORTRAIT_VERSION, "fov": fov, "aligned": align}, job=job._asdict(),
+        tracker={"name": "analytic", "version": PORTRAIT_VERSION, "fov": fov, "aligned": False}, job=job._asdict(),
     )  # fmt: skip
 
 
 def portrait_job(
-    picture: Path, model: HeadModel, size: int, person: str, matting: bool, fov: float, align: bool
+    picture: Path, model: HeadModel, size: int, person: str, matting: bool, fov: float
 ) -> pipeline.Job:
     """What decides the result."""
     source = content_hash(picture)
-    return pipeline.Job(source, model.signature, size, person, matting, fov, align, PORTRAIT_VERSION)
+    return pipeline.Job(source, model.signature, size, person, matting, fov, False, PORTRAIT_VERSION)
 
 
 def cached_portrait(
@@ -153,14 +151,13 @@ def cached_portrait(
     person: Person = "largest",
     matting: bool = True,
     fov: float = 20.0,
-    align: bool = True,
     **more: Any,
 ) -> TrackedSequence:
     """:func:`track_portrait` into a folder of ``cache`` named by the content of the picture and the settings."""
     picture = Path(picture)
     load_picture(picture)
     model = load_head(head, head_file) if isinstance(head, str) else head
-    settings = (size, person, matting, fov, align)
+    settings = (size, person, matting, fov)
     job = portrait_job(picture, model, *settings)
     return track_portrait(picture, Path(cache) / job.key, model, None, *settings, **more)
 
