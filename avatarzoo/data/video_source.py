@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -146,7 +146,7 @@ class FolderReader:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _frames(self, start: int) -> Iterator[np.ndarray]:
+    def _frames(self, start: int) -> Generator[np.ndarray, None, None]:
         last = None
         for number in range(start, len(self.paths)):
             path = self.paths[number]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import math
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import cv2
 import numpy as np
@@ -140,7 +140,7 @@ def shoot(actor: ProceduralActor, params: HeadParams, camera: Camera) -> Procedu
     landmarks = []
     with torch.inference_mode():
         for rows in torch.arange(params.batch).split(CHUNK):
-            here = camera if camera.batch == 1 else camera[rows]
+            here: Any = camera if camera.batch == 1 else camera[rows]
             part = params.rows(rows)
             drawn.append([to_bytes(x) for x in actor.render(part, here)])
             landmarks.append(actor.landmarks(part, here))

@@ -51,7 +51,7 @@ class FaceFinder:
             face = choose(self.landmarker.detect(small)[..., :2], None)
             if face is None and (window := far_window(self.detector, [small])) is not None:
                 x, y, side = (round(v * scale) for v in window)
-                corner = np.float32([x, y]) / np.float32(scale)
+                corner = np.array([x, y], np.float32) / np.float32(scale)
                 found = self.landmarker.detect(picture[y : y + side, x : x + side])[..., :2]
                 face = choose(found / np.float32(scale) + corner, None)
             boxes = self.detector.detect(small) if face is not None and self.person == "only" else None
