@@ -110,18 +110,15 @@ def curves_figure(result: Result) -> Figure:
                 )
                 axes.axhspan(band.least[0], band.greatest[0], color=look["color"], alpha=0.15, linewidth=0)
                 continue
-            axes.plot(band.x / divisor, band.mean, label=row, **look)
+            axes.plot(band.x / divisor, band.mean, label=row, markevery=band.runs, **look)
             axes.fill_between(
                 band.x / divisor, band.least, band.greatest, color=look["color"], alpha=0.15, linewidth=0
             )
         axes.set_xlim(left=0)
         axes.set_xlabel(f"training time [{unit}]")
     runs = max((band.runs for found in bands.values() for band in found.values()), default=0)
-    _finish(
-        figure,
-        panels,
-        f"mean and range of {runs} runs (people, seeds)" if runs > 1 else "one person, one seed",
-    )
+    told = f"mean and range of {runs} runs (people, seeds)" if runs > 1 else "one person, one seed"
+    _finish(figure, panels, result, told)
     return figure
 
 
@@ -172,7 +169,10 @@ def frames_figure(result: Result) -> Figure:
     figure, panels = _panels(result, list(lines))
     for metric, axes in panels.items():
         for (row, part), band in lines[metric].items():
-            look = {**_look(rows.index(row)), "linestyle": DASHES[parts.index(part) % len(DASHES)]}
+            nth = parts.index(part)
+            look = {**_look(rows.index(row)), "linestyle": DASHES[nth % len(DASHES)]}
+            if nth:  # hollow and larger: still seen where parts agree
+                look |= {"markerfacecolor": "none", "markersize": 4 + 3 * nth}
             axes.plot(band.x, band.mean, label=f"{row}, {part.lower()}" if part else row, **look)
             axes.fill_between(band.x, band.least, band.greatest, color=look["color"], alpha=0.15, linewidth=0)
         counts = sorted({int(x) for band in lines[metric].values() for x in band.x})
@@ -181,7 +181,8 @@ def frames_figure(result: Result) -> Figure:
         axes.minorticks_off()
         axes.set_xlabel("source frames")
     runs = max((band.runs for found in lines.values() for band in found.values()), default=1)
-    _finish(figure, panels, f"mean and range of {runs} seeds" if runs > 1 else "mean over all test frames")
+    told = f"mean and range of {runs} seeds" if runs > 1 else "mean over all test frames"
+    _finish(figure, panels, result, told)
     return figure
 
 
@@ -193,7 +194,7 @@ def _panels(result: Result, metrics: list[str]) -> tuple[Figure, dict[str, Axes]
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    across = min(3, len(metrics)) or 1
+    across = {4: 2}.get(len(metrics), min(3, len(metrics)) or 1)
     down = -(-len(metrics) // across) or 1
     figure = Figure(figsize=(4.4 * across + 0.4, 3.4 * down + 1.4), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
@@ -203,7 +204,6 @@ def _panels(result: Result, metrics: list[str]) -> tuple[Figure, dict[str, Axes]
         axes.set_ylabel(axis_label(result, metric))
         axes.grid(alpha=0.3)
         panels[metric] = axes
-    figure.suptitle(_title(result), fontsize=11)
     return figure, panels
 
 
@@ -218,11 +218,6 @@ def axis_label(result: Result, column: str) -> str:
     return f"{column}{unit}" + (f", {BETTER[metric]} is better" if metric in BETTER else "")
 
 
-def _title(result: Result) -> str:
-    title = result.get("protocol", {}).get("title") or result.get("method", "")
-    return f"{title}\nprocedural people: says nothing about real ones" if result["procedural"] else title
-
-
 def _look(number: int) -> dict[str, Any]:
     return {
         "color": COLOURS[number % len(COLOURS)], "marker": MARKERS[number % len(MARKERS)], "markersize": 4, "linewidth": 1.6,
@@ -230,12 +225,14 @@ def _look(number: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _finish(figure: Figure, panels: dict[str, Axes], told: str) -> None:
-    """One legend below all panels, and what the lines are."""
+def _finish(figure: Figure, panels: dict[str, Axes], result: Result, told: str) -> None:
+    """A title that says what the lines are and whether the people are real, and one legend below all panels."""
+    title = result.get("protocol", {}).get("title") or result.get("method", "")
+    people = "procedural people: says nothing about real ones; " if result["procedural"] else ""
+    figure.suptitle(f"{title}\n{people}{told}", fontsize=11)
     entries: dict[str, Any] = {}
     for axes in panels.values():
         entries |= dict(zip(*reversed(axes.get_legend_handles_labels())))
-    figure.supxlabel(told, fontsize=8, color="0.35")
     figure.legend(
         list(entries.values()),
         list(entries),
