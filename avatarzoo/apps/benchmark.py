@@ -83,6 +83,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--output", type=Path, help="folder for pictures and results (default: runs/benchmarks/PROTOCOL)"
     )
+    p.add_argument(
+        "--videos", type=int, default=1, metavar="N", help="show N cases of each part side by side (0: none)"
+    )
     p.add_argument("--discard-pictures", action="store_true", help="delete pictures once they are scored")
     p.add_argument("--cache", type=Path, help="where tracked footage is kept (default: the cache folder)")
     return p  # fmt: skip
@@ -161,6 +164,7 @@ def make_options(protocol, args: argparse.Namespace, several: bool):
         output=output, data=data, layout=args.layout, procedural=args.procedural, rows=tuple(args.rows), checkpoints=checkpoints,
         predictions=named(args.predictions, "--predictions"), head=args.head, head_file=args.head_file, limit=args.limit,
         seeds=tuple(args.seeds), device=device, keep=not args.discard_pictures, embedder=args.embedder, cache=args.cache,
+        videos=args.videos,
     )  # fmt: skip
 
 

@@ -19,6 +19,7 @@ from avatarzoo.assets import cache_folder
 from avatarzoo.errors import AvatarZooError, MissingAssetError, MissingExtraError, UsageError
 from avatarzoo.evaluation import studies
 from avatarzoo.evaluation.case import Case, Shot
+from avatarzoo.evaluation.comparison import compare
 from avatarzoo.evaluation.contenders import Contender, PicturesContender, make_contender
 from avatarzoo.evaluation.costs import Costs
 from avatarzoo.evaluation.pictures import read_manifest, read_pictures, write_pictures
@@ -42,6 +43,7 @@ class Options:
         procedural: run the twin. rows: names to run (all). checkpoints: row -> file. predictions: name -> folder.
         head, head_file: replace the protocol's head model. limit: most cases of a part. seeds: replace the protocol's.
         output: folder. device: of methods and metric networks. keep: keep the pictures. embedder: network of CSIM.
+        videos: of so many cases of each part, all rows side by side and their errors are shown under ``output/comparison``.
     """
 
     output: Path
@@ -58,6 +60,7 @@ class Options:
     device: str = "cpu"
     keep: bool = True
     embedder: str = "auto"
+    videos: int = 1
     cache: Path | None = None
     progress: bool = True
 
@@ -115,7 +118,12 @@ class Run:
             try:
                 found.append(
                     make_contender(
-                        row, self.head_name, self.options.head_file, checkpoint, self.options.device
+                        row,
+                        self.head_name,
+                        self.options.head_file,
+                        self.protocol.picture.ground,
+                        checkpoint,
+                        self.options.device,
                     )
                 )
             except (UsageError, MissingAssetError, MissingExtraError) as error:
@@ -173,6 +181,7 @@ class Run:
             for contender in self.contenders:
                 for seed in self._seeds_of(contender):
                     self._answer(part, case, contender, seed)
+            self._show(part, case, len(seen))
         if not seen:
             raise AvatarZooError(f"Part {part.name} has no case: no footage shows a face; check the data.")
 
@@ -206,9 +215,18 @@ class Run:
             (row, seed, part.name), Board(part, self.tools, self.protocol.picture.ground)
         )
         board.score(case, self._predictions(case, folder, manifest["broken"]))
+
+    def _show(self, part: Part, case: Case, number: int) -> None:
+        """Put all rows of the part's first cases side by side, and drop the pictures where they are not kept."""
+        asked = [c for c in self.contenders if c.row.row not in self.absent]
+        if number <= self.options.videos and asked:
+            rows = {c.row.row: self.folder(c, self.seeds[0], part, case) for c in asked}
+            compare(case, rows, self.options.output / "comparison" / part.name / case.name)
         if not self.options.keep:
-            for path in folder.glob("*.png"):
-                path.unlink()
+            for contender in asked:
+                for seed in self._seeds_of(contender):
+                    for path in self.folder(contender, seed, part, case).glob("*.png"):
+                        path.unlink()
 
     def folder(self, contender: Contender, seed: int, part: Part, case: Case) -> Path:
         name = contender.slug if seed == self.seeds[0] else f"{contender.slug}-seed{seed}"
