@@ -213,9 +213,14 @@ def performer(module: AvatarModule, state: AvatarState, case: Case, device: str)
 
 
 def make_contender(
-    row: Row, head: str, head_file: str | None, checkpoint: Path | None, device: str
+    row: Row,
+    head: str,
+    head_file: str | None,
+    ground: float | None,
+    checkpoint: Path | None = None,
+    device: str = "cpu",
 ) -> Contender:
-    """The contender of a protocol's row.
+    """The contender of a protocol's row; ``ground`` is the grey level behind heads in all pictures (``None``: they keep theirs).
 
     Raises:
         UsageError: the row's method does not exist in this version, or it needs a checkpoint that was not given.
@@ -223,7 +228,7 @@ def make_contender(
     if checkpoint is not None:
         return ModuleContender.from_checkpoint(row, checkpoint, device)
     if row.method in BASELINES:
-        arguments = {"head": head, "head_file": head_file, **row.model}
+        arguments = {"head": head, "head_file": head_file, "background": ground, **row.model}
         return ModuleContender(row, BASELINES[row.method](**arguments), device)
     if row.method not in {m.__name__ for m in METHODS}:
         raise UsageError(f"{row.method} is not in this version of avatarzoo.")

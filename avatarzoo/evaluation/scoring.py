@@ -26,7 +26,13 @@ COST_METRICS: dict[str, tuple[str, float]] = {
     "resolution": ("resolution", 1.0),
 }
 """Columns that are costs of a row, not scores of pictures: key of the recorded cost, and factor."""
-DEFAULT_AGAINST: dict[str, Against] = {"csim": "source", "akd": "driver", "aed": "driver", "apd": "driver"}
+DEFAULT_AGAINST: dict[str, Against] = {
+    "csim": "source",
+    "csim_pairs": "driver",
+    "akd": "driver",
+    "aed": "driver",
+    "apd": "driver",
+}
 """What a metric compares with where the protocol does not say; all others with the target."""
 
 
@@ -89,6 +95,7 @@ def make_metric(spec: MetricSpec, tools: Tools, ground: float | None) -> AvatarM
         "fid": lambda: metrics.FID(**options),
         "frechet_face": lambda: metrics.FaceFrechetDistance(reader=tools.reader, **options),
         "csim": lambda: metrics.CSIM(tools.embedder_name, reader=tools.reader, **options),
+        "csim_pairs": lambda: metrics.PairwiseCSIM(tools.embedder_name, reader=tools.reader, **options),
         "akd": lambda: metrics.AKD(reader=tools.reader, **options),
         "jitter": lambda: metrics.Jitter(reader=tools.reader, **options),
         "warped_error": lambda: metrics.WarpedError(**options),

@@ -131,9 +131,9 @@ def grouped_costs(run: Run, part: Part, row: str, costs: dict[str, Any]) -> dict
 
 
 def over_seeds(numbers: list[Numbers]) -> Numbers:
-    """Mean of the seeds' means, and the standard deviation over seeds as ``spread``."""
+    """Mean of the seeds' means, the standard deviation over seeds as ``spread``, over pictures (of the first seed) as ``std``."""
     means = [n["mean"] for n in numbers if n["mean"] is not None]
-    mean = sum(means) / len(means) if means else None
+    mean = _mean(means)
     spread = (
         math.sqrt(sum((m - mean) ** 2 for m in means) / (len(means) - 1))
         if mean is not None and len(means) > 1
@@ -146,7 +146,15 @@ def over_seeds(numbers: list[Numbers]) -> Numbers:
         "per_seed": [n["mean"] for n in numbers],
         "count": sum(n["count"] for n in numbers),
         "failures": sum(n["failures"] for n in numbers),
+        "per_case": {
+            case: _mean([n["per_case"].get(case) for n in numbers]) for case in numbers[0]["per_case"]
+        },
     }
+
+
+def _mean(values: list[float | None]) -> float | None:
+    known = [v for v in values if v is not None]
+    return sum(known) / len(known) if known else None
 
 
 def average_costs(costs: list[dict[str, Any]]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from avatarzoo.data.batch import AvatarBatch
-from avatarzoo.errors import NoFaceError, UsageError
+from avatarzoo.errors import BadVideoError, NoFaceError, UsageError
 from avatarzoo.evaluation.case import Case, Footage, Shots
 from avatarzoo.evaluation.footage import FootageSet, joined
 from avatarzoo.evaluation.protocol import Part
@@ -31,7 +31,7 @@ class Tasks:
 
     Args:
         part: what to ask. sets: role -> footage. seed: of pairings and orders.
-        limit: at most so many cases (0: all). lost: told of footage that shows no face, which is counted, not skipped in silence.
+        limit: at most so many cases (0: all). lost: told of footage without a face or unreadable: counted, never skipped in silence.
     """
 
     def __init__(self, part: Part, sets: Sets, seed: int, limit: int, lost: Lost) -> None:
@@ -67,7 +67,7 @@ class Tasks:
         return self.sets[role]
 
     def each(self, role: str) -> Iterator[Footage]:
-        """All footage of a role; what shows no face is reported and left out."""
+        """All footage of a role; what cannot be used is reported and left out."""
         clips = self.clips(role)
         for i in range(len(clips)):
             if (footage := self.open(clips, i)) is not None:
@@ -76,7 +76,7 @@ class Tasks:
     def open(self, clips: FootageSet, i: int) -> Footage | None:
         try:
             return clips.open(i)
-        except NoFaceError as error:
+        except (NoFaceError, BadVideoError) as error:
             self.lost(clips.names[i], error)
             return None
 

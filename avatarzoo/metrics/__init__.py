@@ -4,7 +4,7 @@ from avatarzoo.metrics.base import AvatarMetric
 from avatarzoo.metrics.coefficients import AED, APD, CoefficientEstimator, Coefficients
 from avatarzoo.metrics.distribution import FID, FrechetDistance
 from avatarzoo.metrics.face_distribution import FaceFrechetDistance
-from avatarzoo.metrics.identity import CSIM
+from avatarzoo.metrics.identity import CSIM, PairwiseCSIM
 from avatarzoo.metrics.image import L1, LPIPS, MSSSIM, PSNR, SSIM, PerImageMetric
 from avatarzoo.metrics.landmarks import AKD, Jitter
 from avatarzoo.metrics.temporal import WarpedError
@@ -26,6 +26,7 @@ __all__ = [
     "FaceFrechetDistance",
     "FrechetDistance",
     "Jitter",
+    "PairwiseCSIM",
     "PerImageMetric",
     "WarpedError",
 ]

@@ -75,3 +75,36 @@ class CSIM(AvatarMetric):
 
     def score(self, prediction: Images, reference: Images, mask: Masks | None) -> PerImage:
         return cosine_similarity(self.embed(prediction), self.embed(reference))
+
+
+class PairwiseCSIM(CSIM):
+    """How alike the pictures of one made-up person are: :func:`pairwise_csim` of each clip's predictions, one value per clip.
+
+    The reference plays no part. A picture without a face is a failure of its own; so is a clip of fewer than two faces.
+    """
+
+    def __init__(
+        self,
+        embedder: FaceEmbedder | Literal["auto"] | EmbedderName = "auto",
+        reader: FaceReader | None = None,
+    ) -> None:
+        super().__init__(embedder, reader)
+        self.label = f"pairwise {self.label}"
+        self.gathered: list[Tensor] = []
+
+    def score(self, prediction: Images, reference: Images, mask: Masks | None) -> None:  # type: ignore[override]
+        self.gathered.append(self.embed(prediction))
+
+    def end_clip(self) -> None:
+        if not self.gathered:
+            return
+        rows = torch.cat(self.gathered)
+        self.gathered = []
+        found = torch.isfinite(rows).all(1)
+        lost = rows.new_full((int((~found).sum()),), torch.nan)
+        value = pairwise_csim(rows[found]) if found.sum() > 1 else rows.new_tensor(torch.nan)
+        self.add(torch.cat([value[None], lost]))
+
+    def reset(self) -> None:
+        super().reset()
+        self.gathered = []

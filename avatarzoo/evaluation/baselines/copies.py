@@ -39,6 +39,12 @@ class SourceCopy(Baseline):
         self.check_head(state.meta["head"])
         return show(state.tensors["pictures"].expand(params.batch, -1, -1, -1), params, camera)
 
+    def speak(
+        self, state: AvatarState, samples: Float[Tensor, " n"], rate: int, fps: float, frames: int
+    ) -> Float[Tensor, "t e"]:
+        """Neutral: the picture stays the same whatever is heard."""
+        return torch.zeros(frames, self.head.n_expression)
+
 
 class NearestSample(Baseline):
     """Shows the source picture that comes nearest to what is asked for: what memory alone achieves (StyleAvatar section 4.2).
