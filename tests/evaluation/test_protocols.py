@@ -46,7 +46,7 @@ CLASSES = {
     "frechet_face": metrics.FaceFrechetDistance, "csim": metrics.CSIM, "akd": metrics.AKD, "aed": metrics.AED, "apd": metrics.APD,
     "jitter": metrics.Jitter, "warped_error": metrics.WarpedError,
 }  # fmt: skip
-STUDY_METRICS = {"features", "novelty_translation", "novelty_rotation", "novelty_expression"}
+STUDY_METRICS = {"features", "csim_pairs", "novelty_translation", "novelty_rotation", "novelty_expression"}
 COMING = {"GaussianDejaVu", "NOFAPlusPlus", "InvertAvatar", "StyleAvatar", "Next3D"}
 """Methods that rows may name; those that this version lacks are reported as absent by the runner."""
 
