@@ -137,7 +137,7 @@ def error_heatmap(
 
     Args:
         prediction, target: RGB in [0, 1]. top: error shown as the brightest colour (larger ones too); by default a round number
-            that hardly any pixel exceeds. Pixels that are not finite are grey.
+            that few pixels exceed. Pixels that are not finite are grey.
     """
     top = round_up(peak(prediction, target)) if top is None else top
     colours = coloured(absolute_error(prediction, target), top)
@@ -188,10 +188,10 @@ def triple(frame: Frame, words: str, top: float, side: int) -> Picture:
 
 
 def peak(prediction: Float[Tensor, "3 h w"], target: Float[Tensor, "3 h w"]) -> float:
-    """The error that one pixel in two hundred exceeds; 0 where nothing is finite."""
+    """The error that one pixel in fifty exceeds; 0 where nothing is finite."""
     errors = absolute_error(prediction, target)
     errors = errors[torch.isfinite(errors)]
-    return float(np.quantile(errors.numpy(), 0.995)) if len(errors) else 0.0
+    return float(np.quantile(errors.numpy(), 0.98)) if len(errors) else 0.0
 
 
 def round_up(value: float) -> float:
@@ -216,8 +216,9 @@ def colour_bar(height: int, top: float) -> Picture:
     levels = torch.linspace(top, 0, height - label)[:, None].expand(-1, 14)
     bar = np.zeros((height, 56, 3), np.uint8)
     bar[label // 2 : label // 2 + height - label, 4:18] = coloured(levels, top)
-    for share, row in ((1.0, 0), (0.5, (height - label) // 2), (0.0, height - label)):
-        bar[row : row + label, 20:] = caption(f"{share * top:.3g}", 36, label)
+    marks = ((f"≥{top:g}", 0), (f"{top / 2:g}", (height - label) // 2), ("0", height - label))
+    for words, row in marks:
+        bar[row : row + label, 20:] = caption(words, 36, label)
     return bar
 
 
