@@ -191,8 +191,7 @@ class Board:
             for spec, column in used:
                 self._update(case, spec, column, shot, prediction)
         for spec, column in used:
-            if hasattr(column.metric, "end_clip"):
-                column.metric.end_clip()
+            column.metric.end_clip()
             if not column.is_set_metric:
                 new = column.values[before[spec.column] :]
                 good = new[torch.isfinite(new)]

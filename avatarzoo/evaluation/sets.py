@@ -86,6 +86,11 @@ def on_disk(part: Part, role: str, spec: DataSpec, options: SetOptions, sound: b
             f"{root} holds nothing that part {part.name} asks for; see avatarzoo data check {root} --layout {name}."
         )
 
+    if role not in KINDS and (still := next((i for i in items if i.kind == "image"), None)) is not None:
+        raise UsageError(
+            f"The role {role} needs clips, but {root} (layout {name}) holds pictures, such as {still.name}; are two roles swapped?"
+        )
+
     def opener(item: Any) -> Any:
         return open_item(item, options.head, options.size, options.ground, options.cache, spec.frames, sound)
 
