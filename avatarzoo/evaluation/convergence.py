@@ -32,12 +32,13 @@ class ConvergenceCurve(L.Callback):
         costs: the training clock, which this pauses. every: seconds of training between scorings.
 
     Attributes:
-        points: ``{"step", "seconds", column: value...}``.
+        points: ``{"step", "seconds", column: value...}``. notes: what was not computed, and why.
     """
 
     def __init__(self, case: Case, part: Part, run: Run, costs: Costs, every: float) -> None:
         self.case, self.part, self.run, self.costs, self.every = case, part, run, costs, every
         self.points: list[dict[str, float]] = []
+        self.notes: set[str] = set()
         self.due = 0.0
 
     def on_train_start(self, trainer: L.Trainer, module: AvatarModule) -> None:
@@ -61,6 +62,7 @@ class ConvergenceCurve(L.Callback):
             board = Board(self.part, self.run.tools, self.run.protocol.picture.ground)
             board.score(self.case, ((shot, perform(shot).cpu().clamp(0, 1)) for shot in self.case.shots))
             module.train(mode)
+        self.notes |= set(board.notes.values())
         values = {title: numbers["mean"] for title, numbers in board.numbers().items()}
         self.points.append({"step": step, "seconds": round(seconds, 3), **values})
         self.due = seconds + self.every
@@ -76,12 +78,14 @@ def run_convergence(part: Part, sets: dict[str, FootageSet], run: Run) -> dict[s
     seen = run.cases.setdefault(part.name, [])
     curves: dict[str, list[dict[str, Any]]] = {}
     rows: dict[str, dict[str, Any]] = {}
+    notes: set[str] = set()
     for case in Tasks(asking, sets, run.seeds[0], run.options.limit, run.note_lost):
         case = few_shots(case, int(part.settings.get("frames", FRAMES)))
         seen.append({"name": case.name, "pictures": case.count, **case.facts})
         for contender in run.contenders:
             for seed in run.seeds if isinstance(contender, FittedContender) else run.seeds[:1]:
-                points = follow(contender, case, part, run, seed)
+                points, missing = follow(contender, case, part, run, seed)
+                notes |= missing
                 curves.setdefault(contender.row.row, []).append(
                     {"case": case.name, "seed": seed, "points": points}
                 )
@@ -93,7 +97,7 @@ def run_convergence(part: Part, sets: dict[str, FootageSet], run: Run) -> dict[s
             "extra": contender.row.extra,
         }
     metrics = {row: at_marks(found, part) for row, found in curves.items()}
-    return {"curves": curves, "metrics": metrics, "rows": rows}
+    return {"curves": curves, "metrics": metrics, "rows": rows, "notes": sorted(notes)}
 
 
 def few_shots(case: Case, count: int) -> Case:
@@ -106,18 +110,21 @@ def few_shots(case: Case, count: int) -> Case:
     return replace(case, shots=few, count=len(rows))
 
 
-def follow(contender: Contender, case: Case, part: Part, run: Run, seed: int) -> list[dict[str, float]]:
-    """The curve of one contender on one person; what needs no training has one point at zero seconds."""
+def follow(
+    contender: Contender, case: Case, part: Part, run: Run, seed: int
+) -> tuple[list[dict[str, float]], set[str]]:
+    """The curve of one contender on one person, and notes; what needs no training has one point at zero seconds."""
     costs = Costs(run.options.device)
     folder = run.options.output / "avatars" / f"{contender.slug}-seed{seed}" / part.name / case.name
     if isinstance(contender, FittedContender):
         curve = ConvergenceCurve(case, part, run, costs, float(part.settings.get("every", 5.0)))
         contender.fit(case, folder / "avatar.ckpt", costs, seed, [curve])
-        return curve.points
+        return curve.points, curve.notes
     perform = contender.prepare(case, folder, costs, seed)
     board = Board(part, run.tools, run.protocol.picture.ground)
     board.score(case, ((shot, perform(shot).cpu().clamp(0, 1)) for shot in case.shots))
-    return [{"step": 0, "seconds": 0.0, **{title: n["mean"] for title, n in board.numbers().items()}}]
+    values = {title: numbers["mean"] for title, numbers in board.numbers().items()}
+    return [{"step": 0, "seconds": 0.0, **values}], set(board.notes.values())
 
 
 def at_marks(curves: list[dict[str, Any]], part: Part) -> dict[str, dict[str, Any]]:

@@ -84,6 +84,8 @@ def make_metric(spec: MetricSpec, tools: Tools, ground: float | None) -> AvatarM
     from avatarzoo import metrics
 
     options = dict(spec.options)
+    if "mode" in options:  # what a region means to the metric; ``region`` names the region itself
+        options["region"] = options.pop("mode")
     if spec.region != "full" and "background" not in options and ground is not None:
         options["background"] = ground
     made: dict[str, Callable[[], Any]] = {
@@ -132,7 +134,7 @@ class Column:
         return {
             "mean": mean,
             "std": None if whole or not len(good) else float(good.std(correction=0)),
-            "count": int(getattr(self.metric, "count", 0)) if whole else len(good),
+            "count": int(self.metric.prediction_count) if whole else len(good),
             "failures": int(self.metric.failures),
             "label": getattr(self.metric, "label", None),
             "per_case": self.per_case,
@@ -214,17 +216,6 @@ class Board:
 
     def numbers(self) -> dict[str, dict[str, Any]]:
         return {title: column.numbers() for title, column in self.columns.items()}
-
-    def worst_failure(self) -> tuple[str, float]:
-        """The column with the largest share of values that could not be computed, and that share."""
-        worst = ("", 0.0)
-        for title, column in self.columns.items():
-            failures = int(column.metric.failures)
-            total = failures if column.is_set_metric else 0
-            total = len(column.values) or total
-            if total and failures / total > worst[1]:
-                worst = (title, failures / total)
-        return worst
 
 
 def cost_columns(part: Part, costs: dict[str, Any]) -> dict[str, dict[str, Any]]:

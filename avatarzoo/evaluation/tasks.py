@@ -277,7 +277,7 @@ class Tasks:
             yield self.case(driver.name, "", None, shots, seed=1_000_003 * self.seed + person)
 
     def generator(self, number: int) -> torch.Generator:
-        return torch.Generator().manual_seed(1_000_003 * self.seed + number)
+        return torch.Generator().manual_seed(1_000_003 * (self.seed + int(self.get("seed", 0))) + number)
 
 
 def spread(length: int, count: int) -> Tensor:
