@@ -39,7 +39,7 @@ LOWER_IS_BETTER = {
     "l1", "lpips", "fid", "frechet_face", "akd", "aed", "apd", "jitter", "warped_error", "training_minutes",
     "training_hours", "render_ms", "render_seconds", "peak_memory_gb",
 }  # fmt: skip
-HIGHER_IS_BETTER = {"psnr", "ssim", "msssim", "csim"}
+HIGHER_IS_BETTER = {"psnr", "ssim", "msssim", "csim", "csim_pairs"}
 SUBSET = "{subset}"
 
 
