@@ -218,8 +218,9 @@ def test_counts_of_the_papers() -> None:
     clips = 19 + celeba.data["drivers/vfhq"].select["count"]
     assert celeba.data["sources"].select["count"] * clips * celeba.settings["drive_frames"] == 100_000
     for name in ("invertavatar_table1", "invertavatar_table5"):
-        settings = PROTOCOLS[name].parts[0].settings
-        assert settings["people"] * settings["conditions"] == 10_000
+        quality, animation = (part.settings for part in PROTOCOLS[name].parts)
+        assert quality["people"] * quality["conditions"] == 50_000
+        assert animation["people"] * animation["conditions"] == 10_000
 
 
 @pytest.mark.parametrize(
