@@ -41,14 +41,16 @@ class ConvergenceCurve(L.Callback):
         self.notes: set[str] = set()
         self.due = 0.0
 
-    def on_train_start(self, trainer: L.Trainer, module: AvatarModule) -> None:
+    def on_train_start(self, trainer: L.Trainer, module: Any) -> None:
         self.judge(module, 0)
 
-    def on_train_batch_end(self, trainer: L.Trainer, module: AvatarModule, *_: Any) -> None:
+    def on_train_batch_end(
+        self, trainer: L.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         if self.costs.training_seconds >= self.due:
             self.judge(module, trainer.global_step)
 
-    def on_train_end(self, trainer: L.Trainer, module: AvatarModule) -> None:
+    def on_train_end(self, trainer: L.Trainer, module: Any) -> None:
         if not self.points or self.points[-1]["step"] != trainer.global_step:
             self.judge(module, trainer.global_step)
 
@@ -140,9 +142,18 @@ def at_marks(curves: list[dict[str, Any]], part: Part) -> dict[str, dict[str, An
             if reached:
                 columns[title + words] = {
                     "mean": sum(reached) / len(reached), "std": None, "count": len(reached), "failures": 0, "label": None,
-                    "per_case": {curve["case"]: reached_by(curve["points"], title, mark) for curve in curves},
+                    "per_case": per_person(curves, title, mark),
                 }  # fmt: skip
     return columns
+
+
+def per_person(curves: list[dict[str, Any]], title: str, mark: float) -> dict[str, float | None]:
+    """The value of each person, averaged over seeds; ``None`` where none was reached."""
+    found: dict[str, list[float]] = {}
+    for curve in curves:
+        value = reached_by(curve["points"], title, mark)
+        found.setdefault(curve["case"], []).extend([] if value is None else [value])
+    return {case: sum(values) / len(values) if values else None for case, values in found.items()}
 
 
 def reached_by(points: list[dict[str, float]], title: str, mark: float) -> float | None:
