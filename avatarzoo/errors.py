@@ -31,6 +31,10 @@ class UnsafeCheckpointError(AvatarZooError):
     """A pickle asks for code outside the allow-list; nothing of it was executed."""
 
 
+class BadCheckpointError(AvatarZooError):
+    """A checkpoint is damaged, or does not hold the network it is meant for."""
+
+
 class BadSequenceError(AvatarZooError):
     """A tracked-sequence folder is missing, incomplete or of an unknown format version."""
 
