@@ -1,0 +1,117 @@
+"""Resampling filters, equalised layers and activations of StyleGAN2 (Karras et al. 2020) in plain torch.
+
+Everything here is an ordinary torch operation without data-dependent control flow, so it compiles, exports and differentiates twice
+on any device; nothing is built at installation.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+LEAK = 0.2
+LEAKY_GAIN = math.sqrt(2)
+"""Gain that keeps the second moment through a leaky rectifier of slope 0.2."""
+
+
+def resampling_filter() -> Float[Tensor, "4 4"]:
+    """The separable binomial filter [1, 3, 3, 1], normalised to sum 1."""
+    taps = torch.tensor([1.0, 3.0, 3.0, 1.0])
+    return torch.outer(taps, taps) / 64
+
+
+def upfirdn(
+    x: Float[Tensor, "b c h w"],
+    kernel: Float[Tensor, "kh kw"],
+    up: int = 1,
+    down: int = 1,
+    padding: tuple[int, int, int, int] = (0, 0, 0, 0),
+    gain: float = 1.0,
+) -> Float[Tensor, "b c h2 w2"]:
+    """Zero-stuff by ``up``, pad, filter, keep every ``down``-th sample.
+
+    Args:
+        x: pictures or features.
+        kernel: the filter, convolved (not correlated).
+        up, down: integer factors.
+        padding: left, right, top, bottom, after zero-stuffing; negative numbers crop.
+        gain: factor on the result; ``up * up`` keeps brightness when zeros are stuffed.
+    """
+    b, c, h, w = x.shape
+    if up > 1:
+        x = F.pad(x.reshape(b, c, h, 1, w, 1), (0, up - 1, 0, 0, 0, up - 1)).reshape(b, c, h * up, w * up)
+    if any(padding):
+        x = F.pad(x, padding)
+    return F.conv2d(x, depthwise(kernel.flip(0, 1), x, gain), stride=down, groups=c)
+
+
+def blur(
+    x: Float[Tensor, "b c h w"], kernel: Tensor, padding: int, stride: int = 1, gain: float = 1.0
+) -> Tensor:
+    """:func:`upfirdn` without zero-stuffing and with the same padding on every side."""
+    weight = depthwise(kernel.flip(0, 1), x, gain)
+    return F.conv2d(x, weight, stride=stride, padding=padding, groups=x.shape[1])
+
+
+def upsample(x: Float[Tensor, "b c h w"], kernel: Float[Tensor, "4 4"]) -> Float[Tensor, "b c 2*h 2*w"]:
+    """Twice the size: ``upfirdn(x, kernel, up=2, padding=(2, 1, 2, 1), gain=4)`` as one transposed convolution."""
+    return F.conv_transpose2d(x, depthwise(kernel, x, 4.0), stride=2, padding=1, groups=x.shape[1])
+
+
+def depthwise(kernel: Tensor, x: Tensor, gain: float) -> Tensor:
+    """``kernel`` times ``gain`` as the weight of a depthwise convolution of ``x``."""
+    return (kernel * gain).to(x.dtype).expand(x.shape[1], 1, *kernel.shape)
+
+
+def resize(x: Float[Tensor, "b c h w"], size: int, antialias: bool = True) -> Float[Tensor, "b c s s"]:
+    """Bilinear resize to a square; the identity when the size is already right."""
+    if x.shape[-2:] == (size, size):
+        return x
+    return F.interpolate(x, (size, size), mode="bilinear", align_corners=False, antialias=antialias)
+
+
+def leaky(
+    x: Float[Tensor, "b c h w"], bias: Float[Tensor, " c"], gain: float = 1.0, clamp: float | None = None
+) -> Float[Tensor, "b c h w"]:
+    """Bias, leaky rectifier, gain, clamp, in this order. The clamp grows with ``gain``."""
+    x = F.leaky_relu(x + bias.to(x.dtype)[:, None, None], LEAK) * (LEAKY_GAIN * gain)
+    return x if clamp is None else x.clamp(-clamp * gain, clamp * gain)
+
+
+def working_dtype(half: torch.dtype | None, x: Tensor) -> torch.dtype:
+    """``half`` where it is usable, else float32: ``float16`` is for CUDA only, as in the original; ``bfloat16`` works everywhere."""
+    return torch.float32 if half is None or (half == torch.float16 and not x.is_cuda) else half
+
+
+def normalise_moment(x: Float[Tensor, "b n"]) -> Float[Tensor, "b n"]:
+    """Unit second moment of every row."""
+    return x * (x.square().mean(1, keepdim=True) + 1e-8).rsqrt()
+
+
+class EqualLinear(nn.Module):
+    """Linear layer with an equalised learning rate.
+
+    The stored weight is N(0, 1) / ``rate``; it acts as ``weight * rate / sqrt(inputs)``, and the bias as ``bias * rate``.
+
+    Args:
+        inputs, outputs: sizes.
+        rate: learning-rate multiplier.
+        bias: value the effective bias starts with.
+        activate: leaky rectifier with gain sqrt(2) behind it.
+    """
+
+    def __init__(
+        self, inputs: int, outputs: int, rate: float = 1.0, bias: float = 0.0, activate: bool = False
+    ) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(outputs, inputs) / rate)
+        self.bias = nn.Parameter(torch.full((outputs,), bias / rate))
+        self.rate, self.gain, self.activate = rate, rate / math.sqrt(inputs), activate
+
+    def forward(self, x: Float[Tensor, "*b i"]) -> Float[Tensor, "*b o"]:
+        y = F.linear(x, self.weight.to(x.dtype) * self.gain, self.bias.to(x.dtype) * self.rate)
+        return F.leaky_relu(y, LEAK) * LEAKY_GAIN if self.activate else y

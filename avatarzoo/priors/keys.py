@@ -1,0 +1,72 @@
+"""Names of published state-dict entries in our modules."""
+
+from __future__ import annotations
+
+import re
+
+import torch
+from torch import nn
+
+from avatarzoo.networks.discriminator import DualDiscriminator
+from avatarzoo.priors.eg3d import TriPlaneGenerator
+from avatarzoo.priors.eg3d_config import FFHQ, EG3DConfig
+
+LAYERS = [
+    (r"\bembed_label\b", "embed"),
+    (r"\blayers\.(\d+)", r"fc\1"),
+    (r"\bmean_code\b", "w_avg"),
+    (r"\bstyle\b", "affine"),
+    (r"\bnoise$", "noise_const"),
+    (r"\bconstant$", "const"),
+    (r"\bto_rgb\b", "torgb"),
+    (r"\bfrom_rgb\b", "fromrgb"),
+]
+GENERATOR = [
+    (r"^mapping\.", "backbone.mapping."),
+    (r"^backbone\.blocks\.(\d+)", r"backbone.synthesis.b\1"),
+    (r"^superresolution\.blocks\.(\d+)", r"superresolution.block\1"),
+    (r"^decoder\.hidden", "decoder.net.0"),
+    (r"^decoder\.output", "decoder.net.2"),
+]
+DISCRIMINATOR = [
+    (r"^blocks\.(\d+)", r"b\1"),
+    (r"^head\.conv", "b4.conv"),
+    (r"^head\.hidden", "b4.fc"),
+    (r"^head\.output", "b4.out"),
+]
+"""Rules from our names to the published ones."""
+
+
+def official_key_map(kind: str, config: EG3DConfig = FFHQ) -> dict[str, str]:
+    """Published state-dict key -> our key, one to one and complete.
+
+    Args:
+        kind: "eg3d" (generator, 176 entries for FFHQ) or "eg3d_discriminator" (dual discriminator, 92 entries for 512 pixels).
+        config: the network; its sizes decide which blocks there are.
+
+    Raises:
+        ValueError: the kind is unknown.
+    """
+    with torch.device("meta"):
+        if kind == "eg3d":
+            return renamed(TriPlaneGenerator(config), GENERATOR)
+        if kind == "eg3d_discriminator":
+            network = DualDiscriminator(
+                config.resolution,
+                config.label_dim,
+                channel_base=config.channel_base,
+                channel_max=config.channel_max,
+            )
+            return renamed(network, DISCRIMINATOR)
+    raise ValueError(f"no key map {kind!r}; there are eg3d and eg3d_discriminator")
+
+
+def renamed(network: nn.Module, rules: list[tuple[str, str]]) -> dict[str, str]:
+    """``{published name: our name}`` of every entry of ``network``'s state dict."""
+    names = {}
+    for ours in network.state_dict():
+        official = ours
+        for pattern, replacement in [*LAYERS, *rules]:
+            official = re.sub(pattern, replacement, official)
+        names[official] = ours
+    return names

@@ -1,0 +1,157 @@
+"""EG3D's volume renderer: two passes over the rays, then nerfacc's quadrature between neighbouring samples.
+
+Differences to the released code that change nothing beyond rounding: transmittance is exp of a sum instead of a running product;
+colours are not sorted with their depths, their quadrature coefficients are put back into drawing order instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from avatarzoo.priors.rays import Rays, depth_limits, importance_depths, stratified_depths
+
+Field = Callable[[Float[Tensor, "b n 3"]], tuple[Float[Tensor, "b n"], Float[Tensor, "b n c"]]]
+"""World points to raw density and colour features."""
+
+
+class VolumeRender(NamedTuple):
+    """Per ray: features in [-1, 1] (their first three are RGB), depth in world units, opacity in [0, 1]."""
+
+    features: Float[Tensor, "b n c"]
+    depth: Float[Tensor, "b n 1"]
+    opacity: Float[Tensor, "b n 1"]
+
+
+class Sampling(NamedTuple):
+    """How rays are sampled; the fields are those of :class:`avatarzoo.priors.eg3d_config.EG3DConfig`."""
+
+    coarse: int = 48
+    fine: int = 48
+    depth_range: tuple[float, float] | Literal["auto"] = (2.25, 3.3)
+    box: float = 1.0
+    white_background: bool = False
+
+
+class Draws(NamedTuple):
+    """Random numbers of a whole picture, drawn before rays are chunked so that chunks do not change the picture."""
+
+    coarse: Tensor | float
+    fine: Float[Tensor, "*#b f"]
+
+
+def draw(shape: tuple[int, int], sampling: Sampling, jitter: torch.Generator | None, like: Tensor) -> Draws:
+    """Numbers for ``shape`` = (batch, rays): the middles of all intervals without ``jitter``, else uniform draws.
+
+    A generator is asked for the coarse numbers first, then for the fine ones, in ray order, as the released code does.
+    """
+    if jitter is None:
+        middles = (torch.arange(sampling.fine, device=like.device, dtype=like.dtype) + 0.5) / sampling.fine
+        return Draws(0.5, middles.expand(1, 1, -1))
+    coarse, fine = (
+        torch.rand(*shape, n, generator=jitter, device=jitter.device).to(like)
+        for n in (sampling.coarse, sampling.fine)
+    )
+    return Draws(coarse, fine)
+
+
+def render_rays(
+    field: Field,
+    rays: Rays,
+    sampling: Sampling,
+    jitter: torch.Generator | None = None,
+    chunk: int | None = None,
+) -> VolumeRender:
+    """Render every ray.
+
+    Args:
+        field: what is rendered.
+        rays: B cameras with N rays each.
+        sampling: where samples lie.
+        jitter: None puts every sample into the middle of its interval; a generator draws, as EG3D always does.
+        chunk: rays of each camera computed at a time, to save memory; None: all. The result does not depend on it.
+
+    Depth is clamped to the smallest and largest sample of the *whole batch*, as in the released code; a ray with opacity 0 gets
+    the largest. Gradients do not flow through the positions of samples.
+    """
+    batch, count = rays.directions.shape[:2]
+    near, far = depth_limits(rays, sampling.depth_range, sampling.box)
+    draws = draw((batch, count), sampling, jitter, near)
+    chunk, parts, extremes = chunk or count, [], []
+    for start in range(0, count, chunk):
+        part = slice(start, start + chunk)
+        some = Rays(rays.origins, rays.directions[:, part])
+        jolt = draws.coarse if isinstance(draws.coarse, float) else draws.coarse[:, part]
+        positions = draws.fine if draws.fine.shape[1] == 1 else draws.fine[:, part]
+        coarse = stratified_depths(near[:, part], far[:, part], sampling.coarse, jolt)
+        render, extreme = two_passes(field, some, coarse, positions, sampling.white_background)
+        parts.append(render)
+        extremes.append(extreme)
+    features, depth, opacity = (torch.cat(pieces, 1) for pieces in zip(*parts))
+    smallest, largest = torch.stack(extremes).unbind(1)
+    return VolumeRender(features, depth.clamp(smallest.amin(), largest.amax()), opacity)
+
+
+def two_passes(
+    field: Field,
+    rays: Rays,
+    coarse: Float[Tensor, "b n s"],
+    positions: Float[Tensor, "*#b f"],
+    white_background: bool,
+) -> tuple[VolumeRender, Float[Tensor, " 2"]]:
+    """Coarse pass for the weights, fine pass, quadrature over both; also the smallest and largest depth."""
+    density, colours = evaluate(field, rays, coarse)
+    with torch.no_grad():
+        weights, _ = interval_weights(coarse, density)
+    fine = importance_depths(coarse, weights, positions)
+    fine_density, fine_colours = evaluate(field, rays, fine)
+    depths, order = torch.cat([coarse, fine], -1).sort(-1)
+    density = torch.cat([density, fine_density], -1).gather(-1, order)
+    render = integrate(depths, order, density, torch.cat([colours, fine_colours], -2), white_background)
+    return render, torch.stack([depths[..., 0].amin(), depths[..., -1].amax()])
+
+
+def evaluate(field: Field, rays: Rays, depths: Float[Tensor, "b n s"]) -> tuple[Tensor, Tensor]:
+    """Density ``(B, N, S)`` and colours ``(B, N, S, C)`` at ``depths``."""
+    points = rays.origins[:, None, None] + depths[..., None] * rays.directions[:, :, None]
+    density, colours = field(points.flatten(1, 2))
+    return density.view(depths.shape), colours.unflatten(1, depths.shape[1:])
+
+
+def interval_weights(depths: Tensor, density: Tensor) -> tuple[Float[Tensor, "b n s-1"], Tensor]:
+    """Weights of the intervals between sorted depths, and the middles; density is softplus(mean of both ends - 1)."""
+    from nerfacc import render_weight_from_density
+
+    sigma = torch.nn.functional.softplus((density[..., :-1] + density[..., 1:]) / 2 - 1)
+    weights, _, _ = render_weight_from_density(depths[..., :-1], depths[..., 1:], sigma)
+    return weights, (depths[..., :-1] + depths[..., 1:]) / 2
+
+
+def integrate(
+    depths: Float[Tensor, "b n s"],
+    order: Tensor,
+    density: Float[Tensor, "b n s"],
+    colours: Float[Tensor, "b n s c"],
+    white_background: bool,
+) -> VolumeRender:
+    """Quadrature. ``depths`` and ``density`` are sorted, ``order`` says where each came from, ``colours`` are unsorted.
+
+    The colour of an interval is the mean of its ends, so a sample's coefficient is half the weight of both intervals it bounds.
+    """
+    from nerfacc import accumulate_along_rays
+
+    weights, middles = interval_weights(depths, density)
+    halves = torch.nn.functional.pad(weights, (1, 1)) / 2
+    shares = halves[..., :-1] + halves[..., 1:]
+    shares = torch.zeros_like(shares).scatter(-1, order, shares)
+    features = (shares[..., None, :].to(colours.dtype) @ colours)[..., 0, :].float()
+    opacity = accumulate_along_rays(weights)
+    if white_background:
+        features = features + (1 - opacity)
+    seen = opacity > 0
+    depth = accumulate_along_rays(weights, middles[..., None]) / torch.where(seen, opacity, 1.0)
+    return VolumeRender(features * 2 - 1, torch.where(seen, depth, torch.inf), opacity)
