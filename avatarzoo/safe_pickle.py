@@ -12,7 +12,7 @@ that are there before anything is made of them, and keys are plain values (hashi
 
 from __future__ import annotations
 
-import ast
+import codecs
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from typing import Any
 
 from avatarzoo.errors import UnsafeCheckpointError
 
-MAX_OPERATIONS = 4_000_000  # a full GAN checkpoint with its optimisers takes about 200 000
+MAX_OPERATIONS = 4_000_000  # G, D and G_ema of EG3D take 36 000
 MAX_INTEGER_BYTES = 256
 PLAIN = (str, int, float, bool, bytes, type(None))
 
@@ -151,7 +151,7 @@ class Machine:
             raise ValueError("a name that is no text")
         name = Name(module, attribute)
         if not self.allowed(name):
-            raise self.refuse(f"asks for {module[:80]}.{attribute[:80]}")
+            raise self.refuse(f"asks for {shown(name)}")
         return name
 
     def call(self, name: Any, arguments: Any, keywords: Any = None) -> Record:
@@ -218,6 +218,12 @@ class Machine:
         raise self.refuse("uses the extension registry")
 
 
+def shown(thing: Any) -> str:
+    """What a file says, fit for one line of a message."""
+    text = str(thing)
+    return "".join(x if x.isprintable() else "?" for x in text[:200]) + ("..." if len(text) > 200 else "")
+
+
 def _plain(key: Any) -> Any:
     if not isinstance(key, PLAIN):
         raise ValueError("a key or a member of a set that is no plain value")
@@ -247,10 +253,9 @@ def _line_integer(machine: Machine) -> int | bool:
 
 def _quoted(text: bytes) -> str:
     """Python 2's ``repr`` of a string, read as latin1."""
-    value = ast.literal_eval("b" + text.decode("ascii"))
-    if not isinstance(value, bytes):
+    if len(text) < 2 or text[:1] != text[-1:] or text[:1] not in (b"'", b'"'):
         raise ValueError("a string without quotes")
-    return value.decode("latin1")
+    return codecs.escape_decode(text[1:-1])[0].decode("latin1")  # type: ignore[attr-defined]
 
 
 def _latin1(raw: bytes) -> str:

@@ -16,7 +16,7 @@ import scipy.sparse
 
 from avatarzoo.errors import MissingAssetError
 from avatarzoo.pickle_values import COMMON, Maker, Resolver
-from avatarzoo.safe_pickle import Record
+from avatarzoo.safe_pickle import Record, shown
 
 
 def load_pickle(path: str | Path) -> Any:
@@ -72,7 +72,7 @@ class _Heads(Resolver):
 
     def damaged(self, error: Exception) -> MissingAssetError:
         return MissingAssetError(
-            f"{self.file} is damaged or holds something else than arrays ({type(error).__name__}: {error}); get it again."
+            f"{self.file} is damaged or holds something else than arrays ({type(error).__name__}: {shown(error)}); get it again."
         )
 
     def chumpy(self, record: Record) -> np.ndarray:
