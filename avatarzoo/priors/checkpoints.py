@@ -31,7 +31,10 @@ RUNTIME_BUFFERS = ("dataset_label_std",)  # registered while training, absent fr
 FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}", re.ASCII)
 DEEPEST_MODULE = 3
 # Which two coordinates of the point (1, 2, 3) each plane sees, x first (EG3D issue 67).
-PLANE_AXES = {((1, 2), (1, 3), (3, 1)): "eg3d", ((1, 2), (1, 3), (3, 2)): "fixed"}
+PLANE_AXES: dict[tuple, Literal["eg3d", "fixed"]] = {
+    ((1, 2), (1, 3), (3, 1)): "eg3d",
+    ((1, 2), (1, 3), (3, 2)): "fixed",
+}
 
 
 @dataclass
@@ -288,7 +291,7 @@ def _plane_axes(renderer: Part | None) -> Literal["eg3d", "fixed"] | None:
     seen = [tuple(round(x) for x in (point @ torch.linalg.inv(plane.float()))[:2].tolist()) for plane in axes]
     if tuple(seen) not in PLANE_AXES:
         raise ValueError(f"planes that see {seen} of the point (1, 2, 3)")
-    return PLANE_AXES[tuple(seen)]  # type: ignore[return-value]
+    return PLANE_AXES[tuple(seen)]
 
 
 def _load_module(folder: Path, name: str, about: dict[str, Any]) -> ImportedModule:

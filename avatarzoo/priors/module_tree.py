@@ -14,7 +14,7 @@ from torch import Tensor
 from avatarzoo.priors.persistence_pickle import Part
 
 MOST_ENTRIES = 100_000  # parts and tensors of a tree
-MOST_VALUES = 10_000_000  # plain values and characters of a file
+MOST_VALUES, MOST_TEXT = 200_000, 10_000_000  # plain values of a file, characters in them
 DEEPEST, LONGEST_NAME = 40, 500
 
 
@@ -69,7 +69,7 @@ class PlainValues:
     """Makes values that JSON can hold; one for a file, so that its limit is the file's."""
 
     def __init__(self) -> None:
-        self.left = MOST_VALUES
+        self.left, self.text_left = MOST_VALUES, MOST_TEXT
 
     def items(
         self, values: Mapping[Any, Any], private: tuple[str, ...] = ()
@@ -92,8 +92,9 @@ class PlainValues:
         return plain, others
 
     def value(self, thing: Any, depth: int) -> Any:
-        self.left -= 1 + (len(thing) if isinstance(thing, str) else 0)
-        if self.left < 0 or depth > DEEPEST:
+        self.left -= 1
+        self.text_left -= len(thing) if isinstance(thing, str) else 0
+        if self.left < 0 or self.text_left < 0 or depth > DEEPEST:
             raise ValueError("plain values without end")
         if (
             isinstance(thing, (np.generic, np.ndarray))
@@ -104,7 +105,7 @@ class PlainValues:
         if thing is None or isinstance(thing, (str, bool, int, float)):
             return thing
         if isinstance(thing, dict):
-            self.left -= sum(len(str(key)) for key in thing)
+            self.text_left -= sum(len(str(key)) for key in thing)
             return {str(key): self.value(x, depth + 1) for key, x in thing.items()}
         if isinstance(thing, (set, frozenset)):
             thing = sorted(thing, key=str)

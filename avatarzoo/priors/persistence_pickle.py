@@ -93,11 +93,13 @@ class TorchReader(Resolver):
             packed = any(entry.compress_type != zipfile.ZIP_STORED for entry in entries.values())
             if packed or sum(entry.file_size for entry in entries.values()) > len(content):
                 raise ValueError("an archive that unpacks to more than it holds")
-            (pickle,) = [name for name in entries if name.endswith("/data.pkl")]
-            folder = pickle.removesuffix("data.pkl")
+            pickles = [name for name in entries if name.endswith("/data.pkl")]
+            if len(pickles) != 1:
+                raise ValueError("an archive that torch did not write")
+            folder = pickles[0].removesuffix("data.pkl")
             if f"{folder}byteorder" in entries and archive.read(f"{folder}byteorder") != b"little":
                 raise ValueError("numbers of a big-endian machine")
-            machine = self.machine(archive.read(pickle), references=True)
+            machine = self.machine(archive.read(pickles[0]), references=True)
             root = machine.run()
             for key, (dtype, count) in _wanted(machine).items():
                 self.storages[key] = self._storage(archive.read(f"{folder}data/{key}"), dtype, count)
