@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from avatarzoo.networks.ops import EqualLinear, blur, leaky, resampling_filter, resize, working_dtype
+from avatarzoo.networks.ops import LEAKY_GAIN, EqualLinear, activate, blur, prepare, resampling_filter, resize
 from avatarzoo.networks.stylegan2 import MappingNetwork, channels_at
 
 HALF_CLAMP = 256.0
@@ -46,15 +46,19 @@ class EqualConv(nn.Module):
 
     def forward(self, x: Float[Tensor, "b i h w"], gain: float = 1.0) -> Float[Tensor, "b o h2 w2"]:
         """``gain`` scales the output and its clamp."""
-        weight = (self.weight * self.gain).to(x.dtype)
+        gain = gain if self.bias is None else gain * LEAKY_GAIN
+        weight = (self.weight * (self.gain * gain)).to(x.dtype)
+        bias = None if self.bias is None else (self.bias * gain).to(x.dtype)
         size = weight.shape[-1]
         if self.down == 1:
-            x = F.conv2d(x, weight, padding=size // 2)
+            x = F.conv2d(x, weight, bias, padding=size // 2)
         elif size == 1:
-            x = F.conv2d(blur(x, self.resample_filter, padding=1, stride=2), weight)
+            x = F.conv2d(blur(x, self.resample_filter, padding=1, stride=2), weight, bias)
         else:
-            x = F.conv2d(blur(x, self.resample_filter, padding=2), weight, stride=2)
-        return x * gain if self.bias is None else leaky(x, self.bias, gain, self.clamp)
+            x = F.conv2d(blur(x, self.resample_filter, padding=2), weight, bias, stride=2)
+        if self.bias is None:
+            return x
+        return activate(x, None if self.clamp is None else self.clamp * gain / LEAKY_GAIN)
 
 
 class DiscriminatorBlock(nn.Module):
@@ -74,7 +78,7 @@ class DiscriminatorBlock(nn.Module):
         self.skip = EqualConv(inputs, outputs, 1, down=2, activate=False)
 
     def forward(self, x: Float[Tensor, "b i h w"]) -> Float[Tensor, "b o h/2 w/2"]:
-        x = x.to(working_dtype(self.half_dtype, x))
+        x = prepare(x, self.half_dtype)
         if self.from_rgb is not None:
             x = self.from_rgb(x)
         return self.skip(x, BRANCH_GAIN) + self.conv1(self.conv0(x), BRANCH_GAIN)

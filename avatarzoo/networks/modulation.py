@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from avatarzoo.networks.ops import EqualLinear, blur, leaky, resampling_filter
+from avatarzoo.networks.ops import LEAKY_GAIN, EqualLinear, activate, blur, resampling_filter
 
 Form = Literal["auto", "fused", "grouped", "scaled"]
 """How a modulated convolution is computed.
@@ -36,6 +36,8 @@ def modulated_convolution(
     up: int = 1,
     kernel: Float[Tensor, "4 4"] | None = None,
     form: Form = "auto",
+    gain: float = 1.0,
+    bias: Float[Tensor, " o"] | None = None,
 ) -> Float[Tensor, "b o h2 w2"]:
     """Convolve with a weight whose input channels are scaled by ``style``, each output channel normalised to unit length.
 
@@ -47,6 +49,8 @@ def modulated_convolution(
         up: 1, or 2 for a transposed convolution followed by ``kernel``.
         kernel: resampling filter, needed for ``up=2``.
         form: see :data:`Form`.
+        gain: factor on the weight.
+        bias: added to the result.
     """
     if x.dtype == torch.float16 and demodulate:
         # any factor per output channel or per sample cancels in the demodulation
@@ -54,30 +58,44 @@ def modulated_convolution(
         style = style / style.abs().amax(1, keepdim=True)
     if form == "auto":
         form = "fused" if len(x) == 1 and x.numel() > weight.numel() else "scaled"
+    bias = None if bias is None else bias.to(x.dtype)
     if form == "scaled":
-        y = convolve(x * style.to(x.dtype)[:, :, None, None], weight, up, kernel)
+        scaled = x * style.to(x.dtype)[:, :, None, None]
         if not demodulate:
-            return y
+            return convolve(scaled, weight * gain, up, kernel, bias)
         length = style.square() @ weight.square().sum((2, 3)).t()
-        return y * (length + 1e-8).rsqrt().to(y.dtype)[:, :, None, None]
-    own = weight[None] * style[:, None, :, None, None]
+        factor = (gain * (length + 1e-8).rsqrt()).to(x.dtype)[:, :, None, None]
+        y = convolve(scaled, weight, up, kernel)
+        return y * factor if bias is None else torch.addcmul(bias[:, None, None], y, factor)
+    own = weight[None] * (gain * style)[:, None, :, None, None]
     if demodulate:
-        own = own * (own.square().sum((2, 3, 4), keepdim=True) + 1e-8).rsqrt()
+        own = own * gain * (own.square().sum((2, 3, 4), keepdim=True) + gain**2 * 1e-8).rsqrt()
     if form == "grouped":
-        y = convolve(x.reshape(1, -1, *x.shape[2:]), own.flatten(0, 1), up, kernel, groups=len(x))
+        together = x.reshape(1, -1, *x.shape[2:])
+        biases = None if bias is None else bias.repeat(len(x))
+        y = convolve(together, own.flatten(0, 1), up, kernel, biases, groups=len(x))
         return y.reshape(len(x), -1, *y.shape[2:])
-    return torch.cat([convolve(x[i : i + 1], own[i], up, kernel) for i in range(len(x))])
+    parts = [convolve(x[i : i + 1], own[i], up, kernel, bias) for i in range(len(x))]
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
-def convolve(x: Tensor, weight: Tensor, up: int = 1, kernel: Tensor | None = None, groups: int = 1) -> Tensor:
+def convolve(
+    x: Float[Tensor, "b i h w"],
+    weight: Float[Tensor, "o ig k k"],
+    up: int = 1,
+    kernel: Float[Tensor, "4 4"] | None = None,
+    bias: Float[Tensor, " o"] | None = None,
+    groups: int = 1,
+) -> Float[Tensor, "b o h2 w2"]:
     """Convolution that keeps the size, or doubles it (``up=2``): transposed with stride 2, then the resampling filter."""
     weight = weight.to(x.dtype)
     if up == 1:
-        return F.conv2d(x, weight, padding=weight.shape[-1] // 2, groups=groups)
+        return F.conv2d(x, weight, bias, padding=weight.shape[-1] // 2, groups=groups)
     if kernel is None:
         raise ValueError("up=2 needs the resampling filter")
     split = weight.unflatten(0, (groups, -1)).transpose(1, 2).flatten(0, 1)
-    return blur(F.conv_transpose2d(x, split, stride=2, groups=groups), kernel, padding=1, gain=4.0)
+    wide = F.conv_transpose2d(x, split, stride=2, groups=groups)
+    return blur(wide, kernel, padding=1, gain=4.0, bias=bias)
 
 
 class SynthesisLayer(nn.Module):
@@ -122,14 +140,21 @@ class SynthesisLayer(nn.Module):
     ) -> Float[Tensor, "b o r r"]:
         """``noise="random"`` draws from ``generator`` (None: torch's own)."""
         y = modulated_convolution(
-            x, self.weight, self.style(code), up=self.up, kernel=self.resample_filter, form=self.form
+            x,
+            self.weight,
+            self.style(code),
+            up=self.up,
+            kernel=self.resample_filter,
+            form=self.form,
+            gain=LEAKY_GAIN,
+            bias=self.bias * LEAKY_GAIN,
         )
         if noise == "const":
-            y = y + (self.noise * self.noise_strength).to(y.dtype)
+            y = y.add_((self.noise * (self.noise_strength * LEAKY_GAIN)).to(y.dtype))
         elif noise == "random":
             drawn = torch.randn(len(y), 1, *y.shape[2:], generator=generator, device=y.device)
-            y = y + (drawn * self.noise_strength).to(y.dtype)
-        return leaky(y, self.bias, clamp=self.clamp)
+            y = y.add_((drawn * (self.noise_strength * LEAKY_GAIN)).to(y.dtype))
+        return activate(y, self.clamp)
 
 
 class ToRGB(nn.Module):
@@ -145,6 +170,5 @@ class ToRGB(nn.Module):
 
     def forward(self, x: Float[Tensor, "b i h w"], code: Float[Tensor, "b n"]) -> Float[Tensor, "b o h w"]:
         style = self.style(code) * self.gain
-        y = modulated_convolution(x, self.weight, style, demodulate=False, form=self.form)
-        y = y + self.bias.to(y.dtype)[:, None, None]
+        y = modulated_convolution(x, self.weight, style, demodulate=False, form=self.form, bias=self.bias)
         return y if self.clamp is None else y.clamp(-self.clamp, self.clamp)

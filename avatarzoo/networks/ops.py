@@ -50,11 +50,16 @@ def upfirdn(
 
 
 def blur(
-    x: Float[Tensor, "b c h w"], kernel: Tensor, padding: int, stride: int = 1, gain: float = 1.0
-) -> Tensor:
-    """:func:`upfirdn` without zero-stuffing and with the same padding on every side."""
+    x: Float[Tensor, "b c h w"],
+    kernel: Float[Tensor, "4 4"],
+    padding: int,
+    stride: int = 1,
+    gain: float = 1.0,
+    bias: Float[Tensor, " c"] | None = None,
+) -> Float[Tensor, "b c h2 w2"]:
+    """:func:`upfirdn` without zero-stuffing, with the same padding on every side; ``bias`` is added to the result."""
     weight = depthwise(kernel.flip(0, 1), x, gain)
-    return F.conv2d(x, weight, stride=stride, padding=padding, groups=x.shape[1])
+    return F.conv2d(x, weight, bias, stride=stride, padding=padding, groups=x.shape[1])
 
 
 def upsample(x: Float[Tensor, "b c h w"], kernel: Float[Tensor, "4 4"]) -> Float[Tensor, "b c 2*h 2*w"]:
@@ -74,17 +79,27 @@ def resize(x: Float[Tensor, "b c h w"], size: int, antialias: bool = True) -> Fl
     return F.interpolate(x, (size, size), mode="bilinear", align_corners=False, antialias=antialias)
 
 
-def leaky(
-    x: Float[Tensor, "b c h w"], bias: Float[Tensor, " c"], gain: float = 1.0, clamp: float | None = None
-) -> Float[Tensor, "b c h w"]:
-    """Bias, leaky rectifier, gain, clamp, in this order. The clamp grows with ``gain``."""
-    x = F.leaky_relu(x + bias.to(x.dtype)[:, None, None], LEAK) * (LEAKY_GAIN * gain)
-    return x if clamp is None else x.clamp(-clamp * gain, clamp * gain)
+def activate(x: Float[Tensor, "b c h w"], clamp: float | None = None) -> Float[Tensor, "b c h w"]:
+    """Leaky rectifier, then clamp, in the memory of ``x``, which the caller must own.
+
+    Gains are positive, so layers fold theirs (and sqrt(2)) into the weight and bias in front of it.
+    """
+    x = F.leaky_relu(x, LEAK, inplace=True)
+    if clamp is None:
+        return x
+    # the rectifier's derivative is computed from its output, which then must not be overwritten
+    return x.clamp(-clamp, clamp) if torch.is_grad_enabled() else x.clamp_(-clamp, clamp)
 
 
-def working_dtype(half: torch.dtype | None, x: Tensor) -> torch.dtype:
-    """``half`` where it is usable, else float32: ``float16`` is for CUDA only, as in the original; ``bfloat16`` works everywhere."""
-    return torch.float32 if half is None or (half == torch.float16 and not x.is_cuda) else half
+def prepare(x: Float[Tensor, "b c h w"], half: torch.dtype | None) -> Float[Tensor, "b c h w"]:
+    """``x`` in the dtype and memory layout in which convolutions run.
+
+    ``half`` is taken where it is usable: ``float16`` on CUDA only, as in the original, ``bfloat16`` everywhere. Channels are last
+    except in float32 on CUDA; on CPUs that halves the time of transposed convolutions and of the resampling filter.
+    """
+    dtype = torch.float32 if half is None or (half == torch.float16 and not x.is_cuda) else half
+    first = x.is_cuda and dtype == torch.float32
+    return x.to(dtype, memory_format=torch.contiguous_format if first else torch.channels_last)
 
 
 def normalise_moment(x: Float[Tensor, "b n"]) -> Float[Tensor, "b n"]:

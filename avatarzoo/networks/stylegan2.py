@@ -6,6 +6,7 @@ The state dict has one entry per published entry, the constant resampling filter
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -13,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from avatarzoo.networks.modulation import Noise, SynthesisLayer, ToRGB
-from avatarzoo.networks.ops import EqualLinear, normalise_moment, resampling_filter, upsample, working_dtype
+from avatarzoo.networks.ops import EqualLinear, normalise_moment, prepare, resampling_filter, upsample
 
 
 def channels_at(resolution: int, base: int = 32768, most: int = 512) -> int:
@@ -50,9 +51,7 @@ class MappingNetwork(nn.Module):
             self.embed_label = EqualLinear(label_dim, code_dim)
         width = latent_dim + (code_dim if label_dim else 0)
         widths = [width] + [code_dim] * layers
-        self.layers = nn.ModuleList(
-            EqualLinear(a, b, rate=rate, activate=True) for a, b in zip(widths, widths[1:])
-        )
+        self.layers = nn.ModuleList(EqualLinear(a, b, rate=rate, activate=True) for a, b in pairwise(widths))
         if track_mean:
             self.register_buffer("mean_code", torch.zeros(code_dim))
 
@@ -136,10 +135,9 @@ class SynthesisBlock(nn.Module):
     ) -> Float[Tensor, "b c h w"]:
         """The first half: the constant, or conv0."""
         if self.first:
-            start = self.constant.to(self.dtype(codes))
-            return start.expand(len(codes), *start.shape)
+            return self.constant.expand(len(codes), *self.constant.shape)
         assert x is not None
-        return self.conv0(x.to(self.dtype(x)), codes[:, 0], noise, generator)
+        return self.conv0(prepare(x, self.half_dtype), codes[:, 0], noise, generator)
 
     def finish(
         self,
@@ -153,7 +151,7 @@ class SynthesisBlock(nn.Module):
 
         ``codes`` are this block's: one per convolution, then the one of the picture.
         """
-        x = self.conv1(x.to(self.dtype(x)), codes[:, self.codes_used - 1], noise, generator)
+        x = self.conv1(prepare(x, self.half_dtype), codes[:, self.codes_used - 1], noise, generator)
         share = self.to_rgb(x, codes[:, self.codes_used]).float()
         if picture is None:
             return Stage(x, share)
@@ -169,10 +167,6 @@ class SynthesisBlock(nn.Module):
     ) -> Stage:
         """Both halves."""
         return self.finish(self.begin(x, codes, noise, generator), picture, codes, noise, generator)
-
-    def dtype(self, x: Tensor) -> torch.dtype:
-        """The dtype of this block's convolutions where ``x`` is."""
-        return working_dtype(self.half_dtype, x)
 
 
 class SynthesisNetwork(nn.Module):

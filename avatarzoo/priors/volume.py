@@ -111,7 +111,7 @@ def two_passes(
     fine_density, fine_colours = evaluate(field, rays, fine)
     depths, order = torch.cat([coarse, fine], -1).sort(-1)
     density = torch.cat([density, fine_density], -1).gather(-1, order)
-    render = integrate(depths, order, density, torch.cat([colours, fine_colours], -2), white_background)
+    render = integrate(depths, order, density, [colours, fine_colours], white_background)
     return render, torch.stack([depths[..., 0].amin(), depths[..., -1].amax()])
 
 
@@ -135,10 +135,10 @@ def integrate(
     depths: Float[Tensor, "b n s"],
     order: Tensor,
     density: Float[Tensor, "b n s"],
-    colours: Float[Tensor, "b n s c"],
+    colours: list[Float[Tensor, "b n p c"]],
     white_background: bool,
 ) -> VolumeRender:
-    """Quadrature. ``depths`` and ``density`` are sorted, ``order`` says where each came from, ``colours`` are unsorted.
+    """Quadrature; ``depths`` and ``density`` are sorted, ``order`` says where each came from, ``colours`` are as drawn, pass by pass.
 
     The colour of an interval is the mean of its ends, so a sample's coefficient is half the weight of both intervals it bounds.
     """
@@ -148,7 +148,10 @@ def integrate(
     halves = torch.nn.functional.pad(weights, (1, 1)) / 2
     shares = halves[..., :-1] + halves[..., 1:]
     shares = torch.zeros_like(shares).scatter(-1, order, shares)
-    features = (shares[..., None, :].to(colours.dtype) @ colours)[..., 0, :].float()
+    passes = shares.split([c.shape[2] for c in colours], -1)
+    features = torch.stack(
+        [(w[..., None, :].to(c) @ c)[..., 0, :].float() for w, c in zip(passes, colours)]
+    ).sum(0)
     opacity = accumulate_along_rays(weights)
     if white_background:
         features = features + (1 - opacity)
