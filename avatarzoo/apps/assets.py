@@ -1,4 +1,4 @@
-"""``avatarzoo assets``: list, fetch and verify weights and licensed files."""
+"""``avatarzoo assets``: list, fetch and verify weights and licensed files, import published checkpoints."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import sys
 from pathlib import Path
 
 from avatarzoo import assets
-from avatarzoo.errors import MissingAssetError
+from avatarzoo.errors import MissingAssetError, UsageError
 
 
 def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(
         prog="avatarzoo assets", description="Weights and licensed files that avatarzoo can use."
     )
-    commands = p.add_subparsers(dest="command", required=True, metavar="{list,fetch,verify}")
+    commands = p.add_subparsers(dest="command", required=True, metavar="{list,fetch,verify,import}")
     commands.add_parser("list", help="what there is, what is here, and how to get the rest")
     fetch = commands.add_parser(
         "fetch", help="download files that need no registration, verified by their sha256"
@@ -22,6 +22,19 @@ def parser() -> argparse.ArgumentParser:
     fetch.add_argument("names", nargs="+", metavar="NAME", help="names as avatarzoo assets list shows them")
     verify = commands.add_parser("verify", help="compare the files that are here with their published sha256")
     verify.add_argument("names", nargs="*", metavar="NAME", help="only these (default: all that are here)")
+    importing = commands.add_parser(
+        "import",
+        help="turn a published checkpoint into safetensors and JSON; nothing in it is executed",
+        description="Read the weights and plain values of a published checkpoint (.pkl of the EG3D family, .pth, .pt, .ckpt) without "
+        "running anything of it, and write one safetensors file for each network and checkpoint.json.",
+    )
+    importing.add_argument("file", type=Path, help="the published checkpoint, e.g. ffhqrebalanced512-128.pkl")
+    importing.add_argument("folder", type=Path, help="where to write; an import that lies there is replaced")
+    importing.add_argument(
+        "--expect",
+        metavar="NAME",
+        help="refuse it unless it has exactly the tensors of this EG3D release, e.g. ffhqrebalanced512-128",
+    )
     return p
 
 
@@ -34,6 +47,9 @@ def main(argv: list[str]) -> int:
     if args.command == "fetch":
         for name in args.names:
             print(fetch(name))
+        return 0
+    if args.command == "import":
+        print("\n".join(import_file(args.file, args.folder, args.expect)))
         return 0
     return verify(args.names)
 
@@ -80,6 +96,32 @@ def verify(names: list[str]) -> int:
         damaged |= state is False
         print(f"{name:<18} {words[state]}  {assets.locate(name)}")
     return int(damaged)
+
+
+def import_file(file: Path, folder: Path, expect: str | None = None) -> list[str]:
+    """Import a checkpoint; lines that say what was in it.
+
+    Raises:
+        UnsafeCheckpointError, BadCheckpointError, MissingAssetError: see :func:`avatarzoo.priors.checkpoints.import_checkpoint`.
+        UsageError: there is no release named ``expect``.
+        OutputError: the folder cannot be written.
+    """
+    from avatarzoo.priors.checkpoints import import_checkpoint  # imports torch
+    from avatarzoo.priors.eg3d_config import RELEASED
+    from avatarzoo.priors.released import expected_shapes
+
+    if expect is not None and expect not in RELEASED:
+        raise UsageError(f"--expect knows no {expect}; it takes {', '.join(RELEASED)}.")
+    checkpoint = import_checkpoint(file, expected_shapes(RELEASED[expect]) if expect else None)
+    lines = []
+    for name, module in checkpoint.modules.items():
+        numbers = sum(tensor.numel() for tensor in module.state.values())
+        what = module.class_name or "state dictionary"
+        lines.append(f"{name:<18} {what}, {len(module.state)} tensors, {numbers / 1e6:.2f} M numbers")
+    facts = {"plane axes": checkpoint.plane_axes, "neural resolution": checkpoint.neural_resolution}
+    lines += [f"{key:<18} {value}" for key, value in facts.items() if value is not None]
+    lines += [f"{name:<18} left out: neither weights nor plain values" for name in checkpoint.skipped]
+    return [*lines, str(checkpoint.save(folder))]
 
 
 def _progress(done: int, total: int) -> None:
