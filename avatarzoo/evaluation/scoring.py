@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from avatarzoo.errors import MissingAssetError, MissingExtraError, UsageError
+from avatarzoo.evaluation.asked_pose import AskedPoseDistance
 from avatarzoo.evaluation.case import Case, Shot
 from avatarzoo.evaluation.protocol import Against, MetricSpec, Part
 from avatarzoo.heads.base import HeadModel
@@ -32,6 +33,7 @@ DEFAULT_AGAINST: dict[str, Against] = {
     "akd": "driver",
     "aed": "driver",
     "apd": "driver",
+    "apd_asked": "driver",
 }
 """What a metric compares with where the protocol does not say; all others with the target."""
 
@@ -101,6 +103,7 @@ def make_metric(spec: MetricSpec, tools: Tools, ground: float | None) -> AvatarM
         "akd": lambda: metrics.AKD(reader=tools.reader, **options),
         "jitter": lambda: metrics.Jitter(reader=tools.reader, **options),
         "warped_error": lambda: metrics.WarpedError(**options),
+        "apd_asked": lambda: AskedPoseDistance(tools.tracker),
         "aed": lambda: metrics.AED(tools.estimator(options.pop("estimator", "auto")), **options),
         "apd": lambda: metrics.APD(tools.estimator(options.pop("estimator", "auto")), **options),
     }
@@ -209,10 +212,9 @@ class Board:
             )
         device = self.tools.device
         region = None if spec.region == "full" else shot.regions[spec.region].to(device)
-        if column.is_set_metric:
-            column.metric.update(prediction.to(device), reference.to(device))
-        else:
-            column.metric.update(prediction.to(device), reference.to(device), region)
+        if isinstance(column.metric, AskedPoseDistance):
+            column.metric.ask(shot.params, shot.camera)
+        column.metric.update(prediction.to(device), reference.to(device), region)
 
     def numbers(self) -> dict[str, dict[str, Any]]:
         return {title: column.numbers() for title, column in self.columns.items()}
