@@ -257,6 +257,7 @@ def _is_part(name: Name) -> bool:
 TorchReader.makers = {
     **COMMON,
     **{("torch", name): None for name in (*STORAGES, *DTYPES)},
+    ("torch._utils", "_rebuild_tensor"): TorchReader.tensor,  # before torch 0.4
     ("torch._utils", "_rebuild_tensor_v2"): TorchReader.tensor,
     ("torch._utils", "_rebuild_parameter"): TorchReader.parameter,
     ("torch.storage", "_load_from_bytes"): TorchReader.nested_storage,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import sys
 from collections import OrderedDict
 from pathlib import Path
@@ -130,6 +131,13 @@ def test_community_layouts_of_torch_save(layout, archive, tmp_path):
     if layout == "triplanenet":
         assert read.modules["G_ema"].init_kwargs == {"z_dim": 512}
     ImportedCheckpoint.load(read.save(tmp_path / "out"))
+
+
+@pytest.mark.parametrize("name", ["v0.0/alex.pth", "v0.1/vgg.pth"])
+def test_files_that_torch_wrote_long_ago(name):
+    """The LPIPS package carries two generations of them."""
+    path = Path(importlib.util.find_spec("lpips").origin).parent / "weights" / name
+    assert_same(import_checkpoint(path).modules["model"].state, torch.load(path, weights_only=True))
 
 
 @pytest.mark.parametrize("change", ["missing", "extra", "shape"])

@@ -215,8 +215,9 @@ REASONS = {
     "negative-offset": "of shape", "negative-stride": "of shape", "doubled-values": "plain values without end",
     "doubled-lists": "plain values without end", "doubled-modules": "module tree without end", "doubled-names": "names without",
     "deep-tuples": "nested too deep", "contains-itself": "contains itself", "operations-without-end": "operations",
-    "bytes-promised": "ends early", "two-pickles": "after its end", "archive-count-forged": "16 bytes for a storage of 2147483647", "path-as-name": "named",
-    "nested-storage-forged": "another size", "stream-forged": "another size", "archive-unpacks-to-more": "unpacks to more",
+    "bytes-promised": "ends early", "archive-count-forged": "16 bytes for a storage of 2147483647", "path-as-name": "named",
+    "two-pickles": "after its end", "nested-storage-forged": "another size", "stream-forged": "another size",
+    "archive-unpacks-to-more": "unpacks to more",
 }  # fmt: skip
 
 
