@@ -181,7 +181,7 @@ class TriPlaneGenerator(nn.Module):
     ) -> TriPlaneImage:
         """:meth:`synthesise` with both pictures as RGB in [0, 1], not clamped so that losses keep their gradients."""
         view = self.synthesise(codes, label, planes, resolution, noise, jitter, chunk)
-        return view._replace(rgb=(view.rgb + 1) / 2, raw=(view.raw + 1) / 2)
+        return TriPlaneImage((view.rgb + 1) / 2, (view.raw + 1) / 2, view.depth, view.opacity)
 
     def use_half(self, dtype: torch.dtype | None, backbone: bool = False) -> TriPlaneGenerator:
         """Choose the dtype of the convolutions and return self.

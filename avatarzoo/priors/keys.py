@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import torch
 from torch import nn
@@ -47,17 +48,12 @@ def official_key_map(kind: str, config: EG3DConfig = FFHQ) -> dict[str, str]:
     Raises:
         ValueError: the kind is unknown.
     """
-    with torch.device("meta"):
+    thin = replace(config, channel_max=1)  # names do not depend on widths
+    with torch.random.fork_rng(devices=[]):
         if kind == "eg3d":
-            return renamed(TriPlaneGenerator(config), GENERATOR)
+            return renamed(TriPlaneGenerator(thin), GENERATOR)
         if kind == "eg3d_discriminator":
-            network = DualDiscriminator(
-                config.resolution,
-                config.label_dim,
-                channel_base=config.channel_base,
-                channel_max=config.channel_max,
-            )
-            return renamed(network, DISCRIMINATOR)
+            return renamed(DualDiscriminator(thin.resolution, thin.label_dim, channel_max=1), DISCRIMINATOR)
     raise ValueError(f"no key map {kind!r}; there are eg3d and eg3d_discriminator")
 
 

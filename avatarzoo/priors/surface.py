@@ -90,7 +90,7 @@ def extract_surface(
         raise ValueError(f"no surface at level {level}: the density lies between {lowest:.3g} and {highest:.3g}")
     # a shell of low density closes the surface at the sides of the box
     volume = F.pad(density, (1, 1, 1, 1, 1, 1), value=lowest).cpu().numpy()
-    vertices, faces, _, _ = marching_cubes(volume, level)
+    vertices, faces, _, _ = marching_cubes(volume, level, gradient_direction="ascent")
     box = generator.config.box
     places = torch.from_numpy(vertices.copy()).to(planes)
     places = ((places - 1) / (resolution - 1) - 0.5).clamp(-0.5, 0.5) * box
