@@ -1,14 +1,20 @@
 """Generative 3D priors."""
 
+from avatarzoo.priors.checkpoints import ImportedCheckpoint, ImportedModule, import_checkpoint
 from avatarzoo.priors.eg3d import FeatureView, TriPlaneGenerator, TriPlaneImage
 from avatarzoo.priors.eg3d_config import RELEASED, EG3DConfig
 from avatarzoo.priors.keys import official_key_map
+from avatarzoo.priors.released import load_eg3d
 
 __all__ = [
     "RELEASED",
     "EG3DConfig",
     "FeatureView",
+    "ImportedCheckpoint",
+    "ImportedModule",
     "TriPlaneGenerator",
     "TriPlaneImage",
+    "import_checkpoint",
+    "load_eg3d",
     "official_key_map",
 ]
