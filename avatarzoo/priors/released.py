@@ -6,13 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from avatarzoo.errors import BadCheckpointError
 from avatarzoo.priors.checkpoints import ImportedCheckpoint, import_checkpoint
 from avatarzoo.priors.eg3d import TriPlaneGenerator
 from avatarzoo.priors.eg3d_config import FFHQ, EG3DConfig
-from avatarzoo.priors.keys import official_key_map
+from avatarzoo.priors.keys import GENERATOR, renamed
 
 SUPERRESOLUTION = {512: "8XDC", 256: "4X", 128: "2X"}
 """Output side -> variant, for files that do not name the class."""
@@ -21,9 +19,7 @@ CLASS_PREFIX = "SuperresolutionHybrid"
 
 def expected_shapes(config: EG3DConfig = FFHQ) -> dict[str, tuple[int, ...]]:
     """Official key -> shape of every tensor of a generator, for :func:`~avatarzoo.priors.checkpoints.import_checkpoint`."""
-    with torch.device("meta"):
-        ours = TriPlaneGenerator(config).state_dict()
-    return {official: tuple(ours[name].shape) for official, name in official_key_map("eg3d", config).items()}
+    return _shapes(TriPlaneGenerator(config))
 
 
 def stored_config(checkpoint: ImportedCheckpoint) -> EG3DConfig:
@@ -66,11 +62,16 @@ def load_eg3d(source: str | Path | ImportedCheckpoint, config: EG3DConfig | None
         checkpoint = read(source)
     config = config or stored_config(checkpoint)
     module = checkpoint.modules[checkpoint.main]
-    module.require(expected_shapes(config))
     generator = TriPlaneGenerator(config)
-    names = official_key_map("eg3d", config)
+    module.require(_shapes(generator))
+    names = renamed(generator, GENERATOR)
     generator.load_state_dict({ours: module.state[official] for official, ours in names.items()})
     return generator.eval()
+
+
+def _shapes(generator: TriPlaneGenerator) -> dict[str, tuple[int, ...]]:
+    ours = generator.state_dict()
+    return {official: tuple(ours[name].shape) for official, name in renamed(generator, GENERATOR).items()}
 
 
 def _from_arguments(arguments: dict[str, Any], rendering: dict[str, Any]) -> EG3DConfig:
