@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
-from lightning.pytorch import LightningDataModule, Trainer
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger
@@ -16,7 +16,7 @@ from lightning.pytorch.loggers import CSVLogger
 from avatarzoo.errors import AvatarZooError, BadSequenceError, OutputError, UsageError
 from avatarzoo.evaluation import Evaluator
 from avatarzoo.evaluation.products import Products
-from avatarzoo.models.base import AvatarModule
+from avatarzoo.models import EG3DTraining
 
 CHECKPOINT_EVERY = 100
 """Steps between checkpoints of a run that can be resumed."""
@@ -53,7 +53,7 @@ class AvatarCLI(LightningCLI):
             warnings.filterwarnings("ignore", message=f"(?s).*{known}")
         cls.explicit = explicit_model_options(args)
         return cls(
-            AvatarModule,
+            LightningModule,  # an AvatarModule, or a prior
             LightningDataModule,
             subclass_mode_model=True,
             subclass_mode_data=True,
@@ -127,12 +127,15 @@ class AvatarCLI(LightningCLI):
             self.parser.error("--trainer.max_steps must say how many steps to train.")
 
     def after_fit(self) -> None:
-        """Keep the finished avatar, then test it: a fit ends with a table, a video and files to take home."""
+        """Keep the finished avatar, then test it: a fit ends with a table, a video and files to take home (a prior: its generator)."""
         if self.trainer.interrupted:
             return
         path = Path(self.trainer.default_root_dir) / "avatar.ckpt"
         self.trainer.save_checkpoint(path, weights_only=True)
         print(f"Checkpoint: {path}")
+        if isinstance(self.model, EG3DTraining):
+            self.model.export(path.parent)
+            return
         self.trainer.test(self.model, datamodule=self.datamodule, verbose=False)
 
 

@@ -7,8 +7,10 @@ _HOMES = {
     "AvatarBatch": "batch",
     "FrameDataModule": "frames",
     "FrameStore": "frames",
+    "PortraitFolder": "portraits",
     "ProceduralActor": "procedural",
     "ProceduralActorDataModule": "actor",
+    "ProceduralPortraits": "portraits",
     "TrackedSequence": "sequence",
     "TrackedSequenceDataModule": "monocular",
 }

@@ -4,11 +4,20 @@ from pathlib import Path
 
 from avatarzoo.errors import BadSequenceError
 from avatarzoo.models.base import AvatarImage, AvatarModule, AvatarState
+from avatarzoo.models.eg3d import EG3DTraining
 from avatarzoo.models.gaussian_dejavu import GaussianDejaVu
 
 METHODS: tuple[type[AvatarModule], ...] = (GaussianDejaVu,)
 
-__all__ = ["METHODS", "AvatarImage", "AvatarModule", "AvatarState", "GaussianDejaVu", "load_avatar"]
+__all__ = [
+    "METHODS",
+    "AvatarImage",
+    "AvatarModule",
+    "AvatarState",
+    "EG3DTraining",
+    "GaussianDejaVu",
+    "load_avatar",
+]
 
 
 def load_avatar(path: str | Path, device: str = "cpu") -> AvatarModule:

@@ -1,0 +1,71 @@
+"""Our own generators on disk: one safetensors file whose header says how the network is built; and the one that comes along."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from avatarzoo.errors import BadCheckpointError, MissingAssetError
+from avatarzoo.files import atomic_path
+from avatarzoo.priors.eg3d import TriPlaneGenerator
+from avatarzoo.priors.eg3d_config import EG3DConfig
+
+FORMAT = "avatarzoo-eg3d-1"
+SMALL_PRIOR = Path(__file__).parent / "weights" / "small_prior.safetensors"
+
+
+def save_generator(
+    generator: TriPlaneGenerator, path: str | Path, facts: dict[str, Any] | None = None
+) -> Path:
+    """Write weights and configuration; atomic. ``facts`` are JSON-able notes on how the weights came about."""
+    header = {
+        "format": FORMAT,
+        "config": json.dumps(generator.config.to_dict()),
+        "facts": json.dumps(facts or {}),
+    }
+    tensors = {k: v.detach().cpu().contiguous() for k, v in generator.state_dict().items()}
+    with atomic_path(path) as partial:
+        save_file(tensors, partial, metadata=header)
+    return Path(path)
+
+
+def load_generator(path: str | Path) -> TriPlaneGenerator:
+    """Read what :func:`save_generator` wrote, in evaluation mode; nothing in the file is executed.
+
+    Raises:
+        MissingAssetError: there is no such file.
+        BadCheckpointError: the file is damaged, or no generator of ours.
+    """
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            header = file.metadata() or {}
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
+        if header.get("format") != FORMAT:
+            raise ValueError("another format")
+        with torch.device("meta"):
+            generator = TriPlaneGenerator(EG3DConfig.from_dict(json.loads(header["config"])))
+        generator.load_state_dict(tensors, assign=True)
+    except FileNotFoundError as error:
+        raise MissingAssetError(
+            f"There is no generator {path}; avatarzoo fit -c configs/eg3d/... writes one."
+        ) from error
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        reason = str(error).splitlines()[0][:150]
+        raise BadCheckpointError(
+            f"{path} is no generator that avatarzoo wrote ({reason}); train or copy it again."
+        ) from error
+    return generator.requires_grad_(True).eval()
+
+
+def small_prior() -> TriPlaneGenerator:
+    """The small generator that comes with avatarzoo: made-up heads, 128 pixels, white background, neutral faces.
+
+    How it was trained, and how good it is, is written beside it (``avatarzoo/priors/weights/README.md``). Its identity does not
+    depend on the label that :meth:`TriPlaneGenerator.codes` is given.
+    """
+    return load_generator(SMALL_PRIOR)

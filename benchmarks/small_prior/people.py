@@ -1,0 +1,68 @@
+"""The people behind the small prior: their pictures, and a code of unit variance for each that says what they look like."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from avatarzoo.data.procedural import ProceduralActor
+from avatarzoo.data.procedural_people import IDENTITY_SPREAD, Portraits, joined, render_person
+
+SIZE = 128
+BACKGROUND = 1.0
+
+
+class People(NamedTuple):
+    """Portraits (``people`` counts from 0) and one row per person: identity coefficients, colours and light."""
+
+    portraits: Portraits
+    identity: Float[Tensor, "p 100"]
+    look: Float[Tensor, "p 45"]
+    axes: Float[Tensor, "100 s"]
+
+
+def look_numbers(actor: ProceduralActor) -> Float[np.ndarray, " 45"]:
+    """Everything about a person but the shape of the head: colours, marks, hair and light."""
+    look = actor.look
+    colours = np.concatenate([look.skin, look.hair, look.iris, look.cloth])
+    return np.concatenate([colours, np.array(look[4:]), actor.light.numpy().ravel()])
+
+
+def shape_axes(actor: ProceduralActor, count: int) -> Float[Tensor, "i c"]:
+    """Orthonormal directions of identity coefficients, from the one that moves the skin most downwards."""
+    _, basis, _ = actor.head.linear_basis()
+    moves = basis[actor.head.vertex_regions["skin"]].flatten(0, 1).double()
+    return torch.linalg.svd(moves, full_matrices=False)[2][:count].T.float()
+
+
+def gather(seeds: range, views: int, axes: int = 24) -> People:
+    """Render everybody; about one second a person."""
+    portraits, identity, look = [], [], []
+    for number, seed in enumerate(seeds):
+        pictures, actor = render_person(seed, views, SIZE, BACKGROUND)
+        portraits.append(pictures._replace(people=torch.full((views,), number)))
+        identity.append(actor.identity[0])
+        look.append(torch.from_numpy(look_numbers(actor)).float())
+    return People(joined(iter(portraits)), torch.stack(identity), torch.stack(look), shape_axes(actor, axes))
+
+
+def codes(people: People, looks: int = 24) -> Float[Tensor, "p z"]:
+    """Shape along the axes, and the principal components of colours and light; each number has unit variance over people."""
+    shape = people.identity @ people.axes / IDENTITY_SPREAD
+    numbers = (people.look - people.look.mean(0)) / people.look.std(0).clamp_min(1e-6)
+    u, _, _ = torch.linalg.svd(numbers, full_matrices=False)
+    return torch.cat([shape, u[:, :looks] * (len(u) - 1) ** 0.5], 1)
+
+
+def save(people: People, path: Path) -> None:
+    torch.save({**people._asdict(), "portraits": people.portraits._asdict()}, path)
+
+
+def load(path: Path) -> People:
+    content = torch.load(path, weights_only=True)
+    return People(**{**content, "portraits": Portraits(**content["portraits"])})
