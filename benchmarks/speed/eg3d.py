@@ -84,29 +84,31 @@ def compare(device: str, resolution: int, args: argparse.Namespace) -> dict[tupl
             for task, call in tasks.items():
                 picture = call().float().clone()
                 reference = picture if reference is None else reference
-                ms = milliseconds(call, device, args.repeats) / args.batch
+                ms, busy = (t / args.batch for t in milliseconds(call, device, args.repeats))
                 found[resolution, path, task] = ms
                 ratio = found[resolution, "float32 eager", task] / ms
                 off = (picture - reference).abs().mean().item()
+                idle = "" if device == "cuda" else f"  busy {busy:7.1f} ms per thread"
                 print(
-                    f"raw {resolution:3d}  {path:32s} {task:12s} {ms:9.1f} ms  x{ratio:.2f}  mean change {off:.5f}",
+                    f"raw {resolution:3d}  {path:32s} {task:12s} {ms:9.1f} ms{idle}  x{ratio:.2f}  mean change {off:.5f}",
                     flush=True,
                 )
     return found
 
 
-def milliseconds(call: Callable[[], torch.Tensor], device: str, repeats: int) -> float:
-    """Median wall-clock time of ``call`` after three calls that are not counted."""
+def milliseconds(call: Callable[[], torch.Tensor], device: str, repeats: int) -> tuple[float, float]:
+    """Median wall-clock time of ``call``, and its mean processor time per thread (what it takes on an idle CPU at best)."""
     for _ in range(3 if device == "cuda" else 1):
         call()
-    times = []
+    times, busy = [], time.process_time()
     for _ in range(repeats):
         synchronise(device)
         start = time.perf_counter()
         call()
         synchronise(device)
         times.append(1000 * (time.perf_counter() - start))
-    return statistics.median(times)
+    busy = 1000 * (time.process_time() - busy) / repeats / torch.get_num_threads()
+    return statistics.median(times), busy
 
 
 def synchronise(device: str) -> None:
