@@ -87,7 +87,9 @@ def extract_surface(
     density = density_grid(generator, planes, resolution)
     lowest, highest = density.min().item(), density.max().item()
     if not lowest < level < highest:
-        raise ValueError(f"no surface at level {level}: the density lies between {lowest:.3g} and {highest:.3g}")
+        raise ValueError(
+            f"no surface at level {level}: the density lies between {lowest:.3g} and {highest:.3g}"
+        )
     # a shell of low density closes the surface at the sides of the box
     volume = F.pad(density, (1, 1, 1, 1, 1, 1), value=lowest).cpu().numpy()
     vertices, faces, _, _ = marching_cubes(volume, level, gradient_direction="ascent")
