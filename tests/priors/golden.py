@@ -17,7 +17,9 @@ from torch import Tensor, nn
 
 from avatarzoo.priors.eg3d_config import FFHQ, EG3DConfig
 
-FOLDER = Path(os.environ.get("AVATARZOO_GOLDEN", Path(__file__).parent.parent / "golden")) / "eg3d"
+COPY = Path(__file__).parent.parent / "golden"
+FOLDER = Path(os.environ.get("AVATARZOO_GOLDEN", COPY)) / "eg3d"
+KEYS = COPY / "eg3d" / "keys.json"
 SALT = os.environ.get("AVATARZOO_GOLDEN_SALT", "golden:")
 
 TINY = EG3DConfig(
