@@ -196,7 +196,7 @@ def _panels(result: Result, metrics: list[str]) -> tuple[Figure, dict[str, Axes]
 
     across = {4: 2}.get(len(metrics), min(3, len(metrics)) or 1)
     down = -(-len(metrics) // across) or 1
-    figure = Figure(figsize=(4.4 * across + 0.4, 3.4 * down + 1.4), dpi=150, layout="constrained")
+    figure = Figure(figsize=(max(8.8, 4.4 * across + 0.4), 3.4 * down + 1.4), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
     panels = {}
     for number, metric in enumerate(metrics):

@@ -36,7 +36,7 @@ DIGITS = {
 }  # fmt: skip
 """Decimals where the paper prints none; 3 for all others."""
 LOWER_IS_BETTER = {
-    "l1", "lpips", "fid", "frechet_face", "akd", "aed", "apd", "jitter", "warped_error", "training_minutes",
+    "l1", "lpips", "fid", "frechet_face", "akd", "aed", "apd", "apd_asked", "jitter", "warped_error", "training_minutes",
     "training_hours", "render_ms", "render_seconds", "peak_memory_gb",
 }  # fmt: skip
 HIGHER_IS_BETTER = {"psnr", "ssim", "msssim", "csim", "csim_pairs"}
