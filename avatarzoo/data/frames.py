@@ -37,20 +37,27 @@ class FrameStore:
     def __len__(self) -> int:
         return len(self.images)
 
+    def cameras(self, rows: Tensor) -> Camera:
+        """Those of these rows; the one camera where all share it."""
+        camera = self.camera
+        if camera.batch == 1:
+            return camera
+        return Camera(camera.world_to_camera[rows], camera.intrinsics[rows], camera.size)
+
     def rows(self, rows: Tensor) -> FrameStore:
         return FrameStore(
             self.images[rows],
             self.masks[rows],
             self.features[rows],
             self.params.rows(rows),
-            self.camera if self.camera.batch == 1 else self.camera[rows],
+            self.cameras(rows),
             self.index[rows],
         )
 
     def batch(self, rows: Tensor) -> dict[str, Any]:
         """Bytes of these rows; :func:`to_float_batch` makes the :class:`AvatarBatch`."""
         count = len(rows)
-        camera = self.camera if self.camera.batch == 1 else self.camera[rows]
+        camera = self.cameras(rows)
         camera = Camera(
             camera.world_to_camera.expand(count, 4, 4), camera.intrinsics.expand(count, 3, 3), camera.size
         )
