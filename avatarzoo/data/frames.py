@@ -39,10 +39,7 @@ class FrameStore:
 
     def cameras(self, rows: Tensor) -> Camera:
         """Those of these rows; the one camera where all share it."""
-        camera = self.camera
-        if camera.batch == 1:
-            return camera
-        return Camera(camera.world_to_camera[rows], camera.intrinsics[rows], camera.size)
+        return self.camera if self.camera.batch == 1 else self.camera.rows(rows)
 
     def rows(self, rows: Tensor) -> FrameStore:
         return FrameStore(

@@ -153,7 +153,7 @@ class Shots:
             yield Shot(
                 rows=here,
                 params=batch["params"] if self.params is None else self.params.rows(here),
-                camera=batch["camera"] if self.camera is None else self.camera[here],
+                camera=batch["camera"] if self.camera is None else self.camera.rows(here),
                 target=picture if self.truth else None,
                 driver=picture,
                 source=None if self.source is None else self.source.expand_as(picture),

@@ -137,7 +137,7 @@ class Column:
         return {
             "mean": mean,
             "std": None if whole or not len(good) else float(good.std(correction=0)),
-            "count": int(self.metric.prediction_count) if whole else len(good),
+            "count": int(getattr(self.metric, "prediction_count", 0)) if whole else len(good),
             "failures": int(self.metric.failures),
             "label": getattr(self.metric, "label", None),
             "per_case": self.per_case,
@@ -222,7 +222,7 @@ class Board:
 
 def cost_columns(part: Part, costs: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Columns of a part that are costs, from what a row's :class:`.costs.Costs` recorded."""
-    columns = {}
+    columns: dict[str, dict[str, Any]] = {}
     for spec in part.metrics:
         if spec.metric in COST_METRICS:
             key, factor = COST_METRICS[spec.metric]

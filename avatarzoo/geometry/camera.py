@@ -42,6 +42,10 @@ class Camera(NamedTuple):
         """Cameras at ``index`` (slice, list or tensor) of the batch; plain ints keep tuple access."""
         if isinstance(index, int):
             return tuple.__getitem__(self, index)
+        return self.rows(index)
+
+    def rows(self, index) -> Camera:
+        """Cameras at ``index`` (slice, list or tensor) of the batch."""
         return Camera(self.world_to_camera[index], self.intrinsics[index], self.size)
 
     def resized(self, height: int, width: int) -> Camera:

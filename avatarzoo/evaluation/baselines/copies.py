@@ -113,7 +113,7 @@ def landmark_pixels(head: HeadModel, params: HeadParams, camera: Camera) -> Floa
     device = head.v_template.device
     points = []
     for rows in torch.arange(params.batch).split(CHUNK):
-        seen = (camera if camera.batch == 1 else camera[rows]).to(device)
+        seen = (camera if camera.batch == 1 else camera.rows(rows)).to(device)
         vertices = head(params.rows(rows).to(device))
         points.append(project(head.landmark_points(vertices), seen)[..., :2].cpu())
     return torch.cat(points)

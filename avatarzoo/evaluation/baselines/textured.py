@@ -68,7 +68,7 @@ class TexturedHead(Baseline):
             self.atlas,
             images[rows].to(device),
             params.rows(rows).to(device)._replace(identity=person.expand(len(rows), -1)),
-            cameras[rows].to(device),
+            cameras.rows(rows).to(device),
             self.hparams["background"],
         )
         tensors = {"identity": person, "texture": texture_of(self.head, self.atlas, baked)}
