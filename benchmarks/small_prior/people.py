@@ -1,7 +1,12 @@
-"""The people behind the small prior: their pictures, and a code of unit variance for each that says what they look like."""
+"""The people behind the small prior: their pictures, and a code of unit variance for each that says what they look like.
+
+python benchmarks/small_prior/people.py 0 400 runs/people.pt
+python benchmarks/small_prior/people.py 10000 10040 runs/held_out.pt
+"""
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 from typing import NamedTuple
 
@@ -66,3 +71,17 @@ def save(people: People, path: Path) -> None:
 def load(path: Path) -> People:
     content = torch.load(path, weights_only=True)
     return People(**{**content, "portraits": Portraits(**content["portraits"])})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("first", type=int, help="seed of the first person")
+    parser.add_argument("end", type=int, help="seed behind the last person")
+    parser.add_argument("output", type=Path)
+    parser.add_argument("--views", type=int, default=10)
+    args = parser.parse_args()
+    save(gather(range(args.first, args.end), args.views), args.output)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,6 +1,7 @@
-"""First phase of the small prior: supervised, from the code of each made-up person to their pictures.
+"""The small prior, taught: from the code of each made-up person to their pictures.
 
-    python benchmarks/small_prior/train.py --minutes 25 --output runs/small_prior
+    python benchmarks/small_prior/train.py --people runs/people.pt --held-out runs/held_out.pt --minutes 25
+    ... --minutes 60 --resume runs/small_prior/last.pt      (goes on with weights and optimiser; a new schedule of the rate)
 
 A GAN needs hundreds of GPU hours; made-up people come with the numbers that made them, so the generator can be taught directly:
 code (shape and colours, unit variance) and camera in, picture out. Sampling codes from N(0, 1) then gives new people.
@@ -29,6 +30,7 @@ from avatarzoo.metrics.random_features import random_feature_distance
 from avatarzoo.networks.ops import resize
 from avatarzoo.priors.eg3d import TriPlaneGenerator
 from avatarzoo.priors.eg3d_config import EG3DConfig
+from avatarzoo.priors.generator_file import save_generator
 from avatarzoo.priors.rays import Rays, camera_rays
 from avatarzoo.priors.volume import Sampling, render_rays
 
@@ -53,16 +55,20 @@ CONFIG = EG3DConfig(
 PATCH = 32
 RATE = 2.5e-3
 WARM_UP = 50
+RAW_SHARE = 0.3
+"""Of the time, at the beginning, in which only raw pictures are compared; these steps are cheaper."""
+LONGEST_STEP = 5.0
+"""Seconds; whatever a step takes longer, the machine was busy with something else."""
 
 
-def patches(
+def patch(
     generator: TriPlaneGenerator,
     codes: Tensor,
     labels: Tensor,
     corner: tuple[int, int],
     draws: torch.Generator,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """``(raw, opacity, picture)`` of one square of the raw view, and the picture that super-resolution makes of it."""
+) -> tuple[Float[Tensor, "b c p p"], Float[Tensor, "b 1 p p"]]:
+    """Features and opacity of one square of the raw view."""
     config, planes = generator.config, generator.planes(codes, noise="none")
     side = config.neural_resolution
     rays = camera_rays(labels, side)
@@ -76,10 +82,7 @@ def patches(
     features, opacity = (
         m.transpose(1, 2).unflatten(2, (PATCH, PATCH)) for m in (view.features, view.opacity)
     )
-    picture, x = features[:, :3], features
-    for block in generator.superresolution.blocks:
-        x, picture = block(x, picture, codes[:, -1:].expand(-1, 3, -1), noise="none")
-    return features[:, :3], opacity, picture
+    return features, opacity
 
 
 def edges(x: Float[Tensor, "b c h w"]) -> tuple[Tensor, Tensor]:
@@ -96,24 +99,30 @@ def picture_loss(picture: Tensor, target: Tensor) -> Tensor:
 
 
 def step_loss(
-    generator: TriPlaneGenerator, batch: tuple[Tensor, Tensor, Tensor], draws: torch.Generator
+    generator: TriPlaneGenerator, batch: tuple[Tensor, Tensor, Tensor], draws: torch.Generator, sharp: bool
 ) -> Tensor:
-    """One square of every picture; the rim that super-resolution cannot see beyond is left out."""
+    """One square of every picture; the rim that super-resolution cannot see beyond is left out.
+
+    ``sharp``: the final picture counts too; without, super-resolution is neither computed nor trained.
+    """
     latent, labels, images = batch
     room = generator.config.neural_resolution - PATCH + 1
     top, left = (int(torch.randint(room, (), generator=draws)) for _ in range(2))
     codes = generator.codes(latent, labels)
-    raw, opacity, picture = patches(generator, codes, labels, (top, left), draws)
+    features, opacity = patch(generator, codes, labels, (top, left), draws)
+    raw = features[:, :3]
     inside = (slice(None), slice(None), slice(top, top + PATCH), slice(left, left + PATCH))
     small = resize(images, generator.config.neural_resolution)
     person = resize((images.amin(1, keepdim=True) < 0.97).float(), generator.config.neural_resolution)
+    loss = picture_loss(raw, small[inside] * 2 - 1) + 0.2 * F.l1_loss(opacity, person[inside])
+    if not sharp:
+        return loss
+    picture, x = raw, features
+    for block in generator.superresolution.blocks:
+        x, picture = block(x, picture, codes[:, -1:].expand(-1, 3, -1), noise="none")
     fine = images[:, :, 2 * top : 2 * (top + PATCH), 2 * left : 2 * (left + PATCH)] * 2 - 1
     rim = (slice(None), slice(None), slice(4, -4), slice(4, -4))
-    return (
-        F.l1_loss(raw, small[inside] * 2 - 1)
-        + 0.2 * F.l1_loss(opacity, person[inside])
-        + picture_loss(picture[rim], fine[rim])
-    )
+    return loss + picture_loss(picture[rim], fine[rim])
 
 
 @torch.no_grad()
@@ -131,17 +140,23 @@ def score(generator: TriPlaneGenerator, held_out: crowd.People, count: int = 400
 
 def train(args: argparse.Namespace) -> None:
     torch.manual_seed(0)
+    torch.set_flush_denormal(True)
     draws = torch.Generator().manual_seed(0)
     folk, held_out = crowd.load(args.people), crowd.load(args.held_out)
     latents = crowd.codes(folk)
     generator = TriPlaneGenerator(CONFIG)
     average = copy.deepcopy(generator).requires_grad_(False)
     optimiser = torch.optim.Adam(generator.parameters(), RATE, betas=(0.9, 0.99))
+    if args.resume:
+        kept = torch.load(args.resume, weights_only=True)
+        for name, part in (("generator", generator), ("average", average), ("optimiser", optimiser)):
+            part.load_state_dict(kept[name])
     args.output.mkdir(parents=True, exist_ok=True)
     log = csv.writer((args.output / "supervised.csv").open("w", buffering=1))
-    log.writerow(["seconds", "step", "loss", "distance"])
-    start, step, mean, next_look = time.time(), 0, None, 0.0
-    while (elapsed := time.time() - start) < 60 * args.minutes:
+    log.writerow(["seconds", "processor_seconds", "step", "loss", "distance"])
+    start, elapsed, step, mean, next_look = time.time(), 0.0, 0, None, 60.0 * args.every
+    while elapsed < 60 * args.minutes:
+        began = time.time()
         rate = (
             RATE
             * min(1.0, (step + 1) / WARM_UP)
@@ -151,23 +166,34 @@ def train(args: argparse.Namespace) -> None:
         rows = torch.randint(len(folk.portraits.images), (args.batch,), generator=draws)
         portraits = folk.portraits
         batch = latents[portraits.people[rows]], portraits.labels[rows], portraits.images[rows].float() / 255
-        loss = step_loss(generator, batch, draws)
+        loss = step_loss(
+            generator, batch, draws, bool(args.resume) or elapsed > 60 * RAW_SHARE * args.minutes
+        )
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
         follow(average, generator, min(0.998, (1 + step) / (10 + step)))
         mean = 0.98 * (loss.item() if mean is None else mean) + 0.02 * loss.item()
         step += 1
+        elapsed += min(time.time() - began, LONGEST_STEP)
         if elapsed >= next_look:
             looked = score(average, held_out, 200) if args.scores else math.nan
-            next_look = elapsed + 60 * args.every
-            log.writerow([round(elapsed, 1), step, round(mean, 5), round(looked, 4)])
-            torch.save(
-                {"generator": generator.state_dict(), "average": average.state_dict()},
-                args.output / "last.pt",
+            next_look += 60 * args.every
+            log.writerow(
+                [round(elapsed, 1), round(time.process_time(), 1), step, round(mean, 5), round(looked, 4)]
             )
+            keep(args.output / "last.pt", generator, average, optimiser)
+    keep(args.output / "last.pt", generator, average, optimiser)
     finish(average, latents, args.output, {"steps": step, "loss": mean, "seconds": time.time() - start})
     print(json.dumps({"distance": score(average, held_out), "steps": step, "loss": mean}))
+
+
+def keep(
+    path: Path, generator: TriPlaneGenerator, average: TriPlaneGenerator, optimiser: torch.optim.Optimizer
+) -> None:
+    """Everything that a run needs to go on."""
+    parts = {"generator": generator, "average": average, "optimiser": optimiser}
+    torch.save({name: part.state_dict() for name, part in parts.items()}, path)
 
 
 def follow(average: torch.nn.Module, network: torch.nn.Module, decay: float) -> None:
@@ -181,7 +207,7 @@ def finish(average: TriPlaneGenerator, latents: Tensor, output: Path, facts: dic
     """Set the mean code, which truncation needs, and write weights and facts."""
     drawn = torch.randn(10000, latents.shape[1], generator=torch.Generator().manual_seed(2))
     average.mapping.mean_code.copy_(average.mapping(drawn, torch.zeros(len(drawn), CONFIG.label_dim)).mean(0))
-    torch.save(average.state_dict(), output / "supervised.pt")
+    save_generator(average, output / "small_prior.safetensors", facts)
     (output / "supervised.json").write_text(json.dumps(facts, indent=1))
 
 
@@ -190,8 +216,9 @@ def main() -> None:
     parser.add_argument("--people", type=Path, required=True, help="file of people.py")
     parser.add_argument("--held-out", type=Path, required=True, help="file of people.py with other people")
     parser.add_argument("--output", type=Path, default=Path("runs/small_prior"))
+    parser.add_argument("--resume", type=Path, help="last.pt of an earlier run")
     parser.add_argument("--minutes", type=float, default=25)
-    parser.add_argument("--every", type=float, default=2, help="minutes between scores")
+    parser.add_argument("--every", type=float, default=7, help="minutes between scores")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--scores", action=argparse.BooleanOptionalAction, default=True)
     train(parser.parse_args())
