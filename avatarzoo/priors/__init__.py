@@ -3,6 +3,7 @@
 from avatarzoo.priors.checkpoints import ImportedCheckpoint, ImportedModule, import_checkpoint
 from avatarzoo.priors.eg3d import FeatureView, TriPlaneGenerator, TriPlaneImage
 from avatarzoo.priors.eg3d_config import RELEASED, EG3DConfig
+from avatarzoo.priors.generator_file import load_generator, save_generator
 from avatarzoo.priors.keys import official_key_map
 from avatarzoo.priors.released import load_eg3d
 
@@ -16,5 +17,7 @@ __all__ = [
     "TriPlaneImage",
     "import_checkpoint",
     "load_eg3d",
+    "load_generator",
     "official_key_map",
+    "save_generator",
 ]

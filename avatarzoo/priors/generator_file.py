@@ -1,4 +1,4 @@
-"""Our own generators on disk: one safetensors file whose header says how the network is built; and the one that comes along."""
+"""Our own generators on disk: one safetensors file whose header says how the network is built."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from avatarzoo.priors.eg3d import TriPlaneGenerator
 from avatarzoo.priors.eg3d_config import EG3DConfig
 
 FORMAT = "avatarzoo-eg3d-1"
-SMALL_PRIOR = Path(__file__).parent / "weights" / "small_prior.safetensors"
 
 
 def save_generator(
@@ -60,12 +59,3 @@ def load_generator(path: str | Path) -> TriPlaneGenerator:
             f"{path} is no generator that avatarzoo wrote ({reason}); train or copy it again."
         ) from error
     return generator.requires_grad_(True).eval()
-
-
-def small_prior() -> TriPlaneGenerator:
-    """The small generator that comes with avatarzoo: made-up heads, 128 pixels, white background, neutral faces.
-
-    How it was trained, and how good it is, is written beside it (``avatarzoo/priors/weights/README.md``). Its identity does not
-    depend on the label that :meth:`TriPlaneGenerator.codes` is given.
-    """
-    return load_generator(SMALL_PRIOR)

@@ -103,6 +103,7 @@ def test_a_stopped_run_goes_on_as_if_it_had_not(tmp_path: Path) -> None:
     assert same(copied(module), copied(resumed))
 
 
+@pytest.mark.slow
 def test_two_processes_are_one_with_the_doubled_batch(tmp_path: Path) -> None:
     """Sample positions and layer noise are each process's own and switched off here; everything else is on."""
     script = Path(__file__).parent / "eg3d_tiny.py"
