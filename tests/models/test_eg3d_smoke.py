@@ -21,7 +21,9 @@ CONFIG = Path(__file__).resolve().parents[2] / "configs" / "eg3d" / "smoke.yaml"
 def distance(module: EG3DTraining, data: ProceduralPortraits) -> float:
     """Of as many generated pictures as there are real ones, at the same cameras."""
     metric, store = random_feature_distance(), data.store
-    latents = torch.randn(len(store.labels), module.average.config.latent_dim, generator=torch.Generator().manual_seed(0))
+    latents = torch.randn(
+        len(store.labels), module.average.config.latent_dim, generator=torch.Generator().manual_seed(0)
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # few pictures
         for rows in torch.arange(len(latents)).split(8):
