@@ -300,8 +300,9 @@ def test_what_a_method_cannot_do_is_one_sentence(sources):
     copy = SourceCopy()
     with pytest.raises(UsageError, match="SourceCopy reconstructs people, it does not make them up"):
         copy.generate(0)
-    with pytest.raises(UsageError, match="SourceCopy is not driven by sound"):
-        copy.speak(AvatarState("SourceCopy", {}), torch.zeros(10), 16000, 25, 1)
+    with pytest.raises(UsageError, match="NearestSample is not driven by sound"):
+        NearestSample().speak(AvatarState("NearestSample", {}), torch.zeros(10), 16000, 25, 1)
+    assert not copy.speak(AvatarState("SourceCopy", {}), torch.ones(10), 16000, 25, 3).any()
     with pytest.raises(UsageError, match="needs at least one source picture"):
         copy.reconstruct()
     with pytest.raises(UsageError, match="12 source pictures came with 3 rows"):

@@ -126,7 +126,7 @@ def test_joined(clips):
     assert torch.equal(both.regions(rows)["facial"][1], two.regions(torch.tensor([2]))["facial"][0])
     assert both.sound is None
     with pytest.raises(UsageError, match="differ"):
-        joined([one, procedural_set("clips", 1, 2, 32, 1.0).open(0)], "mixed")
+        joined([one, procedural_set("clips", 1, 2, 24, 1.0).open(0)], "mixed")
     with pytest.raises(UsageError, match="no footage"):
         joined([], "nobody")
 

@@ -12,6 +12,7 @@ from avatarzoo import metrics
 from avatarzoo.data.layouts import LAYOUTS, select
 from avatarzoo.data.splits import load_split
 from avatarzoo.errors import UsageError
+from avatarzoo.evaluation.asked_pose import AskedPoseDistance
 from avatarzoo.evaluation.baselines import BASELINES
 from avatarzoo.evaluation.protocol import MetricSpec, Part, Protocol, Row, load_protocol
 from avatarzoo.evaluation.published import load_published, published_table
@@ -44,9 +45,9 @@ SETTINGS = {
 CLASSES = {
     "l1": metrics.L1, "psnr": metrics.PSNR, "ssim": metrics.SSIM, "msssim": metrics.MSSSIM, "lpips": metrics.LPIPS, "fid": metrics.FID,
     "frechet_face": metrics.FaceFrechetDistance, "csim": metrics.CSIM, "akd": metrics.AKD, "aed": metrics.AED, "apd": metrics.APD,
-    "jitter": metrics.Jitter, "warped_error": metrics.WarpedError,
+    "jitter": metrics.Jitter, "warped_error": metrics.WarpedError, "csim_pairs": metrics.PairwiseCSIM, "apd_asked": AskedPoseDistance,
 }  # fmt: skip
-STUDY_METRICS = {"features", "csim_pairs", "novelty_translation", "novelty_rotation", "novelty_expression"}
+STUDY_METRICS = {"features", "novelty_translation", "novelty_rotation", "novelty_expression"}
 COMING = {"GaussianDejaVu", "NOFAPlusPlus", "InvertAvatar", "StyleAvatar", "Next3D"}
 """Methods that rows may name; those that this version lacks are reported as absent by the runner."""
 
