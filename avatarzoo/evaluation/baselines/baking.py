@@ -72,7 +72,9 @@ def bake(
         shown = head_pixels(images[rows], background)
         inner = 1 - F.max_pool2d(1 - shown, RIM, 1, RIM // 2)
         layers = torch.cat([images[rows], inner, shown], 1)
-        texture, cosine = unwrap(layers, head(params.rows(rows)), head.faces, cameras.rows(rows), atlas, TOLERANCE)
+        texture, cosine = unwrap(
+            layers, head(params.rows(rows)), head.faces, cameras.rows(rows), atlas, TOLERANCE
+        )
         values, cosine = atlas.gather(texture), atlas.gather(cosine)
         weight = cosine.square() * (cosine > FRONTAL)
         trusted = weight * (values[..., 3:4] > 0.99)
