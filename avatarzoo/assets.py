@@ -17,10 +17,10 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 from avatarzoo.errors import MissingAssetError, OutputError
 from avatarzoo.files import atomic_path
+from avatarzoo.files import file_hash as _sha256
 
 BLOCK = 1 << 20
 
@@ -324,15 +324,3 @@ def members_hash(path: Path, members: tuple[str, ...]) -> str:
             digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
             digest.update(array.tobytes())
     return digest.hexdigest()
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        _feed(digest, file)
-    return digest.hexdigest()
-
-
-def _feed(digest: hashlib._Hash, file: IO[bytes]) -> None:
-    while block := file.read(BLOCK):
-        digest.update(block)

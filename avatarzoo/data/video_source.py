@@ -19,6 +19,7 @@ import numpy as np
 from avatarzoo.data import video_reader
 from avatarzoo.data.video_reader import VideoInfo
 from avatarzoo.errors import BadVideoError
+from avatarzoo.files import file_hash
 
 FOLDER_FPS = 25.0
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
@@ -217,8 +218,3 @@ def content_hash(video: VideoSource) -> str:
     else:
         digest = file_hash(path)
     return digest if start == 0 and stop is None else f"{digest}[{start}:{'' if stop is None else stop}]"
-
-
-def file_hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -21,7 +21,8 @@ from avatarzoo.evaluation.case import Case, Footage, Shot
 from avatarzoo.evaluation.costs import Costs
 from avatarzoo.evaluation.pictures import read_pictures
 from avatarzoo.evaluation.protocol import Row
-from avatarzoo.evaluation.results import config_hash, file_hash
+from avatarzoo.evaluation.results import config_hash
+from avatarzoo.files import file_hash
 from avatarzoo.models import METHODS, load_avatar
 from avatarzoo.models.base import AvatarModule, AvatarState
 

@@ -15,8 +15,9 @@ from avatarzoo.data.batch import AvatarBatch
 from avatarzoo.data.frames import FrameDataModule, FrameStore, to_float_batch
 from avatarzoo.errors import AvatarZooError, MissingAssetError
 from avatarzoo.evaluation.baselines import landmark_pixels, nearest_rows
-from avatarzoo.evaluation.results import config_hash, file_hash, write_result
+from avatarzoo.evaluation.results import config_hash, write_result
 from avatarzoo.evaluation.table import markdown_table
+from avatarzoo.files import file_hash
 from avatarzoo.metrics import L1, LPIPS, PSNR, SSIM, PerImageMetric
 
 AVATAR, BEFORE, NEAREST = "avatar", "before optimisation", "nearest training frame"

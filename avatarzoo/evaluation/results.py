@@ -78,14 +78,6 @@ def config_hash(config: Any) -> str:
     return hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
-def file_hash(path: str | Path) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
-
-
 def write_result(path: str | Path, result: dict[str, Any]) -> Path:
     """Write one result as JSON, atomically, with format, time and environment added; NaN and infinity become null.
 

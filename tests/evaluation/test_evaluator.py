@@ -13,8 +13,9 @@ import torch
 from avatarzoo.data.frames import FrameDataModule, FrameStore
 from avatarzoo.errors import AvatarZooError, HeadModelMismatchError, MissingAssetError, OutputError
 from avatarzoo.evaluation.evaluator import AVATAR, BEFORE, NEAREST, Evaluator
-from avatarzoo.evaluation.results import config_hash, environment, file_hash, write_result
+from avatarzoo.evaluation.results import config_hash, environment, write_result
 from avatarzoo.evaluation.table import markdown_table
+from avatarzoo.files import file_hash
 from avatarzoo.geometry.camera import look_at_face
 from avatarzoo.heads.procedural import ProceduralHead
 from avatarzoo.models.base import AvatarImage, AvatarModule, AvatarState
