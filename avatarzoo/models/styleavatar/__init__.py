@@ -1,0 +1,1 @@
+"""StyleAvatar (Wang et al. 2023): a portrait video becomes an avatar that two StyleUNets draw from renders of a head model."""
