@@ -11,6 +11,7 @@ from torch import nn
 from avatarzoo.networks.discriminator import DualDiscriminator
 from avatarzoo.priors.eg3d import TriPlaneGenerator
 from avatarzoo.priors.eg3d_config import FFHQ, EG3DConfig
+from avatarzoo.priors.keys_dejavu import dejavu_key_map
 
 LAYERS = [
     (r"\bembed_label\b", "embed"),
@@ -42,7 +43,8 @@ def official_key_map(kind: str, config: EG3DConfig = FFHQ) -> dict[str, str]:
     """Published state-dict key -> our key, one to one and complete.
 
     Args:
-        kind: "eg3d" (generator, 176 entries for FFHQ) or "eg3d_discriminator" (dual discriminator, 92 entries for 512 pixels).
+        kind: "eg3d" (generator, 176 entries for FFHQ) or "eg3d_discriminator" (dual discriminator, 92 entries for 512 pixels) or
+            "dejavu" (reconstruction network, 32 entries).
         config: the network; its sizes decide which blocks there are.
 
     Raises:
@@ -50,11 +52,13 @@ def official_key_map(kind: str, config: EG3DConfig = FFHQ) -> dict[str, str]:
     """
     thin = replace(config, channel_max=1)  # names do not depend on widths
     with torch.random.fork_rng(devices=[]):
+        if kind == "dejavu":
+            return dejavu_key_map()
         if kind == "eg3d":
             return renamed(TriPlaneGenerator(thin), GENERATOR)
         if kind == "eg3d_discriminator":
             return renamed(DualDiscriminator(thin.resolution, thin.label_dim, channel_max=1), DISCRIMINATOR)
-    raise ValueError(f"no key map {kind!r}; there are eg3d and eg3d_discriminator")
+    raise ValueError(f"no key map {kind!r}; there are eg3d, eg3d_discriminator and dejavu")
 
 
 def renamed(network: nn.Module, rules: list[tuple[str, str]]) -> dict[str, str]:
