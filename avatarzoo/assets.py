@@ -121,6 +121,8 @@ ASSETS: dict[str, Asset] = {
               obtain=f"{_FACEVERSE} (version 4)"),
         Asset("vgg16", "vgg16-397923af.pth", "VGG16 ImageNet weights, for LPIPS", "BSD-3-Clause (torchvision)",
               url="https://download.pytorch.org/models/vgg16-397923af.pth", sha256="397923af"),
+        Asset("vgg19", "vgg19-dcbb9e9d.pth", "VGG19 ImageNet weights, for the feature loss of StyleAvatar",
+              "BSD-3-Clause (torchvision)", url="https://download.pytorch.org/models/vgg19-dcbb9e9d.pth", sha256="dcbb9e9d"),
         Asset("alexnet", "alexnet-owt-7be5be79.pth", "AlexNet ImageNet weights, for LPIPS", "BSD-3-Clause (torchvision)",
               url="https://download.pytorch.org/models/alexnet-owt-7be5be79.pth", sha256="7be5be79"),
         Asset("inception", "weights-inception-2015-12-05-6726825d.pth", "Inception weights of the FID definition",

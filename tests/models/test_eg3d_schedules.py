@@ -7,13 +7,12 @@ import torch
 
 from avatarzoo.models.eg3d.schedules import (
     average_decay,
-    finite_gradients,
     gaussian_blur,
     lazy,
     ramp,
     swap_labels,
-    update_average,
 )
+from avatarzoo.networks.training import finite_gradients, update_average
 
 
 def test_ramp() -> None:

@@ -16,16 +16,15 @@ from avatarzoo.errors import BadCheckpointError, UsageError
 from avatarzoo.losses.adversarial import density_variation, discriminator_loss, generator_loss, r1_penalty
 from avatarzoo.models.eg3d.schedules import (
     average_decay,
-    finite_gradients,
     gaussian_blur,
     lazy,
     ramp,
     swap_labels,
-    update_average,
 )
 from avatarzoo.networks.discriminator import DualDiscriminator
 from avatarzoo.networks.modulation import Noise
 from avatarzoo.networks.ops import resize
+from avatarzoo.networks.training import finite_gradients, update_average
 from avatarzoo.priors.eg3d import TriPlaneGenerator, TriPlaneImage
 from avatarzoo.priors.eg3d_config import RELEASED, EG3DConfig
 from avatarzoo.priors.generator_file import save_generator

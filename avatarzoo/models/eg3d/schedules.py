@@ -29,15 +29,6 @@ def average_decay(seen: int, batch: int, half_life: float, ramp_up: float) -> fl
     return 0.5 ** (batch / max(half_life, 1e-8))
 
 
-@torch.no_grad()
-def update_average(average: torch.nn.Module, network: torch.nn.Module, decay: float) -> None:
-    """Move the averaged parameters towards the network's; buffers are copied."""
-    for kept, new in zip(average.parameters(), network.parameters()):
-        kept.lerp_(new.to(kept.dtype), 1 - decay)
-    for kept, new in zip(average.buffers(), network.buffers()):
-        kept.copy_(new)
-
-
 def gaussian_blur(pictures: Float[Tensor, "b c h w"], sigma: float) -> Float[Tensor, "b c h w"]:
     """Blur of what a young discriminator sees: taps ``2^-(t / sigma)^2`` up to ``floor(3 sigma)`` pixels, zeros outside.
 
@@ -79,10 +70,3 @@ def lazy(rate: float, betas: tuple[float, float], interval: int) -> tuple[float,
         return rate, betas
     share = interval / (interval + 1)
     return rate * share, (betas[0] ** share, betas[1] ** share)
-
-
-def finite_gradients(network: torch.nn.Module) -> None:
-    """Replace nan by 0 and infinities by 1e5 in all gradients, as StyleGAN2 does before each step."""
-    for parameter in network.parameters():
-        if parameter.grad is not None:
-            torch.nan_to_num(parameter.grad, nan=0.0, posinf=1e5, neginf=-1e5, out=parameter.grad)

@@ -1,0 +1,21 @@
+"""What every adversarial training loop does to a network between its steps."""
+
+from __future__ import annotations
+
+import torch
+
+
+@torch.no_grad()
+def update_average(average: torch.nn.Module, network: torch.nn.Module, decay: float) -> None:
+    """Move the averaged parameters towards the network's; buffers are copied."""
+    for kept, new in zip(average.parameters(), network.parameters()):
+        kept.lerp_(new.to(kept.dtype), 1 - decay)
+    for kept, new in zip(average.buffers(), network.buffers()):
+        kept.copy_(new)
+
+
+def finite_gradients(network: torch.nn.Module) -> None:
+    """Replace nan by 0 and infinities by 1e5 in all gradients, as StyleGAN2 does before each step."""
+    for parameter in network.parameters():
+        if parameter.grad is not None:
+            torch.nan_to_num(parameter.grad, nan=0.0, posinf=1e5, neginf=-1e5, out=parameter.grad)
