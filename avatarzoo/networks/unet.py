@@ -1,0 +1,88 @@
+"""U-Net on an IR-SE-50 body whose decoder keeps a memory at every scale (TriPlaneNet, Bhattarai et al. 2024; InvertAvatar, section 3.3)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from avatarzoo.networks.convgru import ConvGRU
+from avatarzoo.networks.irse import IRSE50
+
+TAPS = (2, 6, 20, 21, 23)
+"""Units of the body that the decoder looks at: sides 1/2, 1/4, 1/8, 1/16, 1/16 of the picture's."""
+WIDTHS = (512, 384, 256, 96)
+"""Channels of the decoder's blocks, from side 1/16 to side 1/2."""
+SKIPS = (512, 256, 128, 64)
+
+Memory = list[Tensor]
+"""What a recurrent decoder knows of a person: one feature map per block, ``(B, C, h, w)`` with C of :data:`WIDTHS`."""
+
+
+class UpBlock(nn.Module):
+    """BatchNorm and two 3x3 convolutions on a skip connection and the features from below."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        # two rectifiers in a row are what the published weights hold
+        self.layers = nn.Sequential(
+            nn.BatchNorm2d(inputs),
+            nn.Conv2d(inputs, outputs, 3, padding=1),
+            nn.PReLU(outputs),
+            nn.Conv2d(outputs, outputs, 3, padding=1),
+            nn.PReLU(outputs),
+            nn.PReLU(outputs),
+        )
+
+    def forward(
+        self, skip: Float[Tensor, "b s h w"], x: Float[Tensor, "b c h w"]
+    ) -> Float[Tensor, "b o h w"]:
+        return self.layers(torch.cat([skip, x], 1))
+
+
+class DecoderFeatures(NamedTuple):
+    """Feature maps of the four decoder blocks, ``(B', C, h, w)`` with C of :data:`WIDTHS`, and the memory (None without one).
+
+    B' is B with a memory, which sums the frames up, else B times T.
+    """
+
+    maps: list[Tensor]
+    memory: Memory | None
+
+
+class RecurrentUNet(nn.Module):
+    """Several observations of a person to feature maps.
+
+    Every block consumes all frames before the next one starts: the next gets the memory as features from below, for each
+    frame together with that frame's own skip connection. T frames at once are therefore not exactly the same as one by one.
+
+    Args:
+        inputs: channels of a frame.
+        recurrent: False leaves the memories out (the first training stages, one frame).
+    """
+
+    def __init__(self, inputs: int, recurrent: bool = True) -> None:
+        super().__init__()
+        self.body = IRSE50(inputs)
+        below = (SKIPS[0], *(width // 4 for width in WIDTHS[:-1]))
+        self.blocks = nn.ModuleList(UpBlock(s + b, w) for s, b, w in zip(SKIPS, below, WIDTHS))
+        self.memories = nn.ModuleList(ConvGRU(width) for width in WIDTHS) if recurrent else None
+
+    def forward(self, frames: Float[Tensor, "b t c s s"], memory: Memory | None = None) -> DecoderFeatures:
+        """``memory`` is what an earlier call returned for the same people; None starts anew."""
+        batch, count = frames.shape[:2]
+        *skips, x = self.body(frames.flatten(0, 1), TAPS)
+        maps: list[Tensor] = []
+        for i, (block, skip) in enumerate(zip(self.blocks, reversed(skips))):
+            x = block(skip, x)
+            if self.memories is not None:
+                old = None if memory is None else memory[i]
+                x = self.memories[i](x.unflatten(0, (batch, count)), old)
+            maps.append(x)
+            if len(maps) < len(WIDTHS):
+                x = F.pixel_shuffle(x, 2)
+                x = x if self.memories is None else x.repeat_interleave(count, 0)
+        return DecoderFeatures(maps, None if self.memories is None else list(maps))
