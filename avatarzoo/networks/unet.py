@@ -1,4 +1,4 @@
-"""U-Net on an IR-SE-50 body whose decoder keeps a memory at every scale (TriPlaneNet, Bhattarai et al. 2024; InvertAvatar, section 3.3)."""
+"""U-Net on an IR-SE-50 body with a memory at every scale of the decoder (TriPlaneNet, Bhattarai et al. 2024; InvertAvatar, 3.3)."""
 
 from __future__ import annotations
 

@@ -17,13 +17,16 @@ class Rays(NamedTuple):
     directions: Float[Tensor, "b n 3"]
 
 
-def camera_rays(label: Float[Tensor, "b 25"], resolution: int) -> Rays:
-    """Rays through the pixel centres of a square picture.
+def camera_rays(label: Float[Tensor, "b 25"], resolution: int, centre: float = 0.5) -> Rays:
+    """Rays through the pixels of a square picture.
 
-    ``label``: camera-to-world (16 numbers, OpenCV axes), intrinsics in picture sides (9 numbers), both row-major.
+    Args:
+        label: camera-to-world (16 numbers, OpenCV axes), intrinsics in picture sides (9 numbers), both row-major.
+        resolution: side of the picture.
+        centre: where a ray passes through its pixel: 0.5 its middle, 0 its upper left corner.
     """
     pose, intrinsics = label[:, :16].unflatten(1, (4, 4)), label[:, 16:].unflatten(1, (3, 3))
-    centres = (torch.arange(resolution, device=label.device, dtype=label.dtype) + 0.5) / resolution
+    centres = (torch.arange(resolution, device=label.device, dtype=label.dtype) + centre) / resolution
     v, u = torch.meshgrid(centres, centres, indexing="ij")
     fx, skew, cx = intrinsics[:, 0, :].unsqueeze(-1).unbind(1)
     fy, cy = intrinsics[:, 1, 1:].unsqueeze(-1).unbind(1)

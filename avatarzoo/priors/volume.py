@@ -32,13 +32,17 @@ class VolumeRender(NamedTuple):
 
 
 class Sampling(NamedTuple):
-    """How rays are sampled; the fields are those of :class:`avatarzoo.priors.eg3d_config.EG3DConfig`."""
+    """How rays are sampled; the fields are those of :class:`avatarzoo.priors.eg3d_config.EG3DConfig`.
+
+    ``closed`` spreads deterministic fine samples over [0, 1] with both ends instead of the middles of equal intervals.
+    """
 
     coarse: int = 48
     fine: int = 48
     depth_range: tuple[float, float] | Literal["auto"] = (2.25, 3.3)
     box: float = 1.0
     white_background: bool = False
+    closed: bool = False
 
 
 class Draws(NamedTuple):
@@ -54,8 +58,11 @@ def draw(shape: tuple[int, int], sampling: Sampling, jitter: torch.Generator | N
     A generator is asked for the coarse numbers first, then for the fine ones, in ray order, as the released code does.
     """
     if jitter is None:
-        middles = (torch.arange(sampling.fine, device=like.device, dtype=like.dtype) + 0.5) / sampling.fine
-        return Draws(0.5, middles.expand(1, 1, -1))
+        if sampling.closed:
+            places = torch.linspace(0, 1, sampling.fine, device=like.device, dtype=like.dtype)
+        else:
+            places = (torch.arange(sampling.fine, device=like.device, dtype=like.dtype) + 0.5) / sampling.fine
+        return Draws(0.5, places.expand(1, 1, -1))
     coarse, fine = (
         torch.rand(*shape, n, generator=jitter, device=jitter.device).to(like)
         for n in (sampling.coarse, sampling.fine)
@@ -69,6 +76,7 @@ def render_rays(
     sampling: Sampling,
     jitter: torch.Generator | None = None,
     chunk: int | None = None,
+    limits: tuple[Float[Tensor, "b n 1"], Float[Tensor, "b n 1"]] | None = None,
 ) -> VolumeRender:
     """Render every ray.
 
@@ -79,12 +87,13 @@ def render_rays(
         jitter: None puts every sample into the middle of its interval; a generator draws, as EG3D always does.
         chunk: rays of each camera computed at a time, to save memory; None: all, on a CPU about :data:`CPU_RAYS` of the batch.
             The result does not depend on it.
+        limits: start and end of every ray; None: by ``sampling.depth_range``.
 
-    Depth is clamped to the smallest and largest sample of the *whole batch*, as in the released code; a ray with opacity 0 gets
-    the largest. Gradients do not flow through the positions of samples.
+    Depth is clamped to the smallest and largest sample of its camera; a ray with opacity 0 gets the largest. (Released code: of
+    the whole batch, so that such rays depend on their neighbours.) Gradients do not flow through the positions of samples.
     """
     batch, count = rays.directions.shape[:2]
-    near, far = depth_limits(rays, sampling.depth_range, sampling.box)
+    near, far = limits or depth_limits(rays, sampling.depth_range, sampling.box)
     draws = draw((batch, count), sampling, jitter, near)
     chunk = chunk or (max(1, CPU_RAYS // batch) if near.device.type == "cpu" else count)
     parts, extremes = [], []
@@ -98,8 +107,8 @@ def render_rays(
         parts.append(render)
         extremes.append(extreme)
     features, depth, opacity = (torch.cat(pieces, 1) for pieces in zip(*parts))
-    smallest, largest = torch.stack(extremes).unbind(1)
-    return VolumeRender(features, depth.clamp(smallest.amin(), largest.amax()), opacity)
+    smallest, largest = torch.stack(extremes)[..., None, None].unbind(1)
+    return VolumeRender(features, depth.clamp(smallest.amin(0), largest.amax(0)), opacity)
 
 
 def two_passes(
@@ -108,8 +117,8 @@ def two_passes(
     coarse: Float[Tensor, "b n s"],
     positions: Float[Tensor, "*#b f"],
     white_background: bool,
-) -> tuple[VolumeRender, Float[Tensor, " 2"]]:
-    """Coarse pass for the weights, fine pass, quadrature over both; also the smallest and largest depth."""
+) -> tuple[VolumeRender, Float[Tensor, "2 b"]]:
+    """Coarse pass for the weights, fine pass, quadrature over both; also each camera's smallest and largest depth."""
     density, colours = evaluate(field, rays, coarse)
     with torch.no_grad():
         weights, _ = interval_weights(coarse, density)
@@ -118,7 +127,7 @@ def two_passes(
     depths, order = torch.cat([coarse, fine], -1).sort(-1)
     density = torch.cat([density, fine_density], -1).gather(-1, order)
     render = integrate(depths, order, density, [colours, fine_colours], white_background)
-    return render, torch.stack([depths[..., 0].amin(), depths[..., -1].amax()])
+    return render, torch.stack([depths[..., 0].amin(1), depths[..., -1].amax(1)])
 
 
 def evaluate(field: Field, rays: Rays, depths: Float[Tensor, "b n s"]) -> tuple[Tensor, Tensor]:
