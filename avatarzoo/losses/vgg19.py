@@ -47,16 +47,6 @@ class VGG19Loss(nn.Module):
             distance = distance + (made - wanted).abs().mean()
         return distance
 
-    def train(self, mode: bool = True) -> VGG19Loss:
-        return super().train(False)
-
-    def state_dict(self, *args, **kwargs):  # type: ignore[override]
-        """Empty: frozen published weights do not enter checkpoints."""
-        return kwargs.get("destination", {})
-
-    def _load_from_state_dict(self, *args, **kwargs) -> None:
-        """Nothing to load; see :meth:`state_dict`."""
-
 
 def slices_of(features: nn.Sequential) -> nn.ModuleList:
     """Frozen consecutive parts of VGG19 that end at :data:`SLICES`."""
