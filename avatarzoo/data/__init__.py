@@ -10,7 +10,9 @@ _HOMES = {
     "PortraitFolder": "portraits",
     "ProceduralActor": "procedural",
     "ProceduralActorDataModule": "actor",
+    "ProceduralPeopleDataModule": "multiview_modules",
     "ProceduralPortraits": "portraits",
+    "TrackedPeopleDataModule": "multiview_modules",
     "TrackedSequence": "sequence",
     "TrackedSequenceDataModule": "monocular",
 }

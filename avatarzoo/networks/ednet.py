@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -69,8 +70,8 @@ class EDNet(nn.Module):
 
     The position map enters the decoder at 1/16, 1/8, 1/4 and 1/2 of the working size. Offsets are raw: no activation, no scale.
 
-    Every resize is bilinear without antialiasing: the released network was trained where tensors are resized that way, and
-    antialiasing changes its offsets by their own standard deviation.
+    Every resize is bilinear, and without antialiasing: the released network was trained where tensors are resized that way, and
+    antialiasing changes its offsets by their own standard deviation. Only the picture's may be antialiased, on request.
 
     Args:
         size: working size, a multiple of 16 (published: 320).
@@ -78,30 +79,36 @@ class EDNet(nn.Module):
         channels: of the output.
         input_range: what the first layer sees of a picture in [0, 1]: ``uint8`` is [-1, 1]; ``unit`` is what the released caller
             passes by mistake, [-1, -0.992] (the picture divided by 127.5 once more).
+        antialias: the picture, where it is larger than the working size (published: not).
 
     Raises:
         ValueError: a size that is no multiple of 16.
     """
 
     def __init__(
-        self, size: int = 320, width: int = 64, channels: int = 13, input_range: InputRange = "uint8"
+        self,
+        size: int = 320,
+        width: int = 64,
+        channels: int = 13,
+        input_range: InputRange = "uint8",
+        antialias: bool = False,
     ) -> None:
         super().__init__()
         if size % CODE_LEVEL or size < 2 * CODE_LEVEL:
             raise ValueError(
                 f"the working size must be a multiple of {CODE_LEVEL} from {2 * CODE_LEVEL} on, not {size}."
             )
-        self.size, self.input_range = size, input_range
+        self.size, self.input_range, self.antialias = size, input_range, antialias
         down = [width, width, 2 * width, 4 * width, 8 * width]
         up = [8 * width, 4 * width, 2 * width, width, width]
         self.encoder = nn.ModuleList(DoubleConvolution(a, b) for a, b in zip([3, *down], down))
-        self.decoder = nn.ModuleList(DecoderBlock(a, b) for a, b in zip(up, up[1:]))
+        self.decoder = nn.ModuleList(DecoderBlock(a, b) for a, b in pairwise(up))
         self.head = nn.Conv2d(width, channels, 1)
 
     def encode(self, picture: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c s/16 s/16"]:
         """The code of pictures: RGB in [0, 1], square, of any size."""
         scaled = picture / 127.5 - 1 if self.input_range == "unit" else picture * 2 - 1
-        x = resize(scaled, self.size, antialias=False)
+        x = resize(scaled, self.size, antialias=self.antialias)
         for level, convolution in enumerate(self.encoder):
             x = convolution(F.max_pool2d(x, 2) if level else x)
         return x
