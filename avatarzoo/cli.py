@@ -10,6 +10,7 @@ from typing import Any
 
 APPS = {
     "track": ("avatarzoo.apps.track", "a video to head parameters, crops and masks"),
+    "live": ("avatarzoo.apps.live", "a camera or a video drives an avatar, live"),
     "export": ("avatarzoo.apps.export", "a checkpoint to PLY or a self-contained avatar file"),
     "embed": ("avatarzoo.apps.embed", "find the landmark embedding of a head model"),
     "assets": ("avatarzoo.apps.assets", "list, fetch and verify weights and licensed files"),

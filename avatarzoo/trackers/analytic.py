@@ -153,10 +153,7 @@ class AnalyticTracker:
 
     def fit_identity(self, landmarks: np.ndarray) -> np.ndarray:
         """One identity for the person in ``landmarks (T, 478, 2)``; also sets the camera's distance. ``(I,)``."""
-        height = np.median(groups.face_height(landmarks))
-        self.sigma = SIGMA * height
-        model_height = np.linalg.norm(self.model.mean[groups.FOREHEAD] - self.model.mean[groups.CHIN])
-        self.distance = float(self.focal * model_height / height)
+        self.measure(landmarks)
         keys = np.unique(np.linspace(0, len(landmarks) - 1, KEY_FRAMES).round().astype(int))
         targets = landmarks[keys]
         motion = self.start(targets)
@@ -172,6 +169,13 @@ class AnalyticTracker:
                 :, 0
             ]
         return self.identity
+
+    def measure(self, landmarks: np.ndarray) -> None:
+        """Set the residuals' unit and the camera's distance from the size of the faces in ``landmarks (T, 478, 2)``."""
+        height = np.median(groups.face_height(landmarks))
+        self.sigma = SIGMA * height
+        model_height = np.linalg.norm(self.model.mean[groups.FOREHEAD] - self.model.mean[groups.CHIN])
+        self.distance = float(self.focal * model_height / height)
 
     def fit_motion(self, landmarks: np.ndarray, steps: int = 3, progress: bool = False) -> Motion:
         """Pose and modes of every frame of ``landmarks (T, 478, 2)`` by itself, for the identity found before."""
