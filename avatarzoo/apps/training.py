@@ -17,6 +17,7 @@ from avatarzoo.errors import AvatarZooError, BadSequenceError, OutputError, Usag
 from avatarzoo.evaluation import Evaluator
 from avatarzoo.evaluation.products import Products
 from avatarzoo.models import EG3DTraining
+from avatarzoo.models.gaussian_dejavu import GaussianReconstruction
 
 CHECKPOINT_EVERY = 100
 """Steps between checkpoints of a run that can be resumed."""
@@ -127,13 +128,13 @@ class AvatarCLI(LightningCLI):
             self.parser.error("--trainer.max_steps must say how many steps to train.")
 
     def after_fit(self) -> None:
-        """Keep the finished avatar, then test it: a fit ends with a table, a video and files to take home (a prior: its generator)."""
+        """Keep the finished avatar, then test it: a fit ends with a table, a video and files to take home (a network: its weights)."""
         if self.trainer.interrupted:
             return
         path = Path(self.trainer.default_root_dir) / "avatar.ckpt"
         self.trainer.save_checkpoint(path, weights_only=True)
         print(f"Checkpoint: {path}")
-        if isinstance(self.model, EG3DTraining):
+        if isinstance(self.model, EG3DTraining | GaussianReconstruction):
             self.model.export(path.parent)
             return
         self.trainer.test(self.model, datamodule=self.datamodule, verbose=False)
