@@ -160,7 +160,8 @@ class DoubleStyleUNet(nn.Module):
                 return base
             return base + (look_up(repeated(face, base), uv) * mask_face).to(base.dtype)
 
-        feature, skip = (fused(x, face and face[n], back and back[n]) for n, x in enumerate(base))
+        feature = fused(base.feature, face and face.feature, back and back.feature)
+        skip = fused(base.skip, face and face.skip, back and back.skip)
         maps = None
         if noise is not None and self.noise_levels:
             n = self.noise_channels

@@ -46,6 +46,7 @@ class FeatureGenerator(nn.Module):
         self.norm = nn.BatchNorm2d(self.channels)
 
     def forward(self, style: Float[Tensor, "b n"]) -> Features:
-        start = arranged(self.constant.expand(len(style), -1, -1, -1))
+        # smooth features add up rounding errors: 1.4e-5 of the skip's deviation with channels last, 0.75e-5 so, at equal speed
+        start = arranged(self.constant.expand(len(style), -1, -1, -1), exact=True)
         feature, skip = self.decoder([start], self.mapping(style))
         return Features(self.norm(feature), skip)

@@ -1,7 +1,7 @@
 """Orthonormal Haar transform of pictures, and resampling between its levels (SWAGAN, Gal et al. 2021).
 
-Networks that work on the four bands see pictures at half their side with four times the channels. The order is band-major: all channels
-of the mean, then of the vertical, the horizontal and the diagonal difference.
+Networks that work on the four bands see pictures at half their side with four times the channels. The order is band-major: all
+channels of the mean, then of the vertical, the horizontal and the diagonal difference.
 """
 
 from __future__ import annotations

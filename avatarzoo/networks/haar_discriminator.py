@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import torch
+from itertools import pairwise
+
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -47,7 +48,7 @@ class HaarDiscriminator(nn.Module):
         channels = Channels(channel_multiplier, channel_max)
         widths = [channels(size), *map(channels, falling_sides(size // 4, 4))]
         self.from_bands = nn.ModuleList(EqualConv(4 * channels_in, width, 1) for width in widths)
-        self.blocks = nn.ModuleList(HaarBlock(*pair) for pair in zip(widths[:-1], widths[1:]))
+        self.blocks = nn.ModuleList(HaarBlock(*pair) for pair in pairwise(widths))
         self.conv = EqualConv(widths[-1] + 1, widths[-1], 3)
         self.hidden = EqualLinear(16 * widths[-1], widths[-1], activate=True)
         self.output = EqualLinear(widths[-1], 1)

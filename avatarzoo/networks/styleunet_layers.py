@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -158,7 +159,7 @@ class Encoder(nn.Module):
     def __init__(self, bands: int, widths: Sequence[int]) -> None:
         super().__init__()
         self.from_bands = nn.ModuleList(FromBands(bands, width) for width in widths[:-1])
-        self.blocks = nn.ModuleList(DownBlock(*pair) for pair in zip(widths[:-1], widths[1:]))
+        self.blocks = nn.ModuleList(DownBlock(*pair) for pair in pairwise(widths))
 
     def forward(
         self, bands: Float[Tensor, "b n h w"], addition: Float[Tensor, "b i h/2 w/2"] | None = None
@@ -218,9 +219,13 @@ class Decoder(nn.Module):
         return x, bands
 
 
-def arranged(x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-    """``x`` in the memory layout that convolutions want: channels last, except in float32 on CUDA."""
-    first = x.is_cuda and x.dtype == torch.float32 and not torch.is_autocast_enabled("cuda")
+def arranged(x: Float[Tensor, "b c h w"], exact: bool = False) -> Float[Tensor, "b c h w"]:
+    """``x`` in the memory layout that convolutions want: channels last, except in float32 on CUDA.
+
+    ``exact`` keeps channels first in float32 on CPUs too, whose kernels for channels last sum less exactly.
+    """
+    full = x.dtype == torch.float32 and not torch.is_autocast_enabled(x.device.type)
+    first = full and (x.is_cuda or exact)
     return x.contiguous(memory_format=torch.contiguous_format if first else torch.channels_last)
 
 

@@ -6,6 +6,7 @@ from avatarzoo.priors.eg3d_config import RELEASED, EG3DConfig
 from avatarzoo.priors.generator_file import load_generator, save_generator
 from avatarzoo.priors.keys import official_key_map
 from avatarzoo.priors.released import load_eg3d
+from avatarzoo.priors.released_styleavatar import StyleAvatarCheckpoint, load_styleavatar
 
 __all__ = [
     "RELEASED",
@@ -13,11 +14,13 @@ __all__ = [
     "FeatureView",
     "ImportedCheckpoint",
     "ImportedModule",
+    "StyleAvatarCheckpoint",
     "TriPlaneGenerator",
     "TriPlaneImage",
     "import_checkpoint",
     "load_eg3d",
     "load_generator",
+    "load_styleavatar",
     "official_key_map",
     "save_generator",
 ]

@@ -12,6 +12,8 @@ from avatarzoo.networks.discriminator import DualDiscriminator
 from avatarzoo.priors.eg3d import TriPlaneGenerator
 from avatarzoo.priors.eg3d_config import FFHQ, EG3DConfig
 from avatarzoo.priors.keys_dejavu import dejavu_key_map
+from avatarzoo.priors.keys_styleavatar import KINDS as STYLEAVATAR
+from avatarzoo.priors.keys_styleavatar import styleavatar_key_map
 
 LAYERS = [
     (r"\bembed_label\b", "embed"),
@@ -39,17 +41,24 @@ DISCRIMINATOR = [
 """Rules from our names to the published ones."""
 
 
-def official_key_map(kind: str, config: EG3DConfig = FFHQ) -> dict[str, str]:
+def official_key_map(
+    kind: str, config: EG3DConfig = FFHQ, *, input_size: int = 256, output_size: int = 1024
+) -> dict[str, str]:
     """Published state-dict key -> our key, one to one and complete.
 
     Args:
-        kind: "eg3d" (generator, 176 entries for FFHQ) or "eg3d_discriminator" (dual discriminator, 92 entries for 512 pixels) or
-            "dejavu" (reconstruction network, 32 entries).
-        config: the network; its sizes decide which blocks there are.
+        kind: "eg3d" (generator, 176 entries for FFHQ), "eg3d_discriminator" (dual discriminator, 92 entries for 512 pixels),
+            "dejavu" (reconstruction network, 32 entries), or, without the constants of the published files, StyleAvatar's
+            "styleunet", "styleavatar_double", "styleavatar_feature" (of side ``input_size / 2``) and
+            "styleavatar_discriminator" (of side ``output_size``).
+        config: the network of EG3D; its sizes decide which blocks there are.
+        input_size, output_size: sides in pixels of StyleAvatar's renders and pictures, with the same effect.
 
     Raises:
         ValueError: the kind is unknown.
     """
+    if kind in STYLEAVATAR:
+        return styleavatar_key_map(kind, input_size, output_size)
     thin = replace(config, channel_max=1)  # names do not depend on widths
     with torch.random.fork_rng(devices=[]):
         if kind == "dejavu":
@@ -58,7 +67,8 @@ def official_key_map(kind: str, config: EG3DConfig = FFHQ) -> dict[str, str]:
             return renamed(TriPlaneGenerator(thin), GENERATOR)
         if kind == "eg3d_discriminator":
             return renamed(DualDiscriminator(thin.resolution, thin.label_dim, channel_max=1), DISCRIMINATOR)
-    raise ValueError(f"no key map {kind!r}; there are eg3d, eg3d_discriminator and dejavu")
+    known = ", ".join(("eg3d", "eg3d_discriminator", "dejavu", *STYLEAVATAR))
+    raise ValueError(f"no key map {kind!r}; there are {known}")
 
 
 def renamed(network: nn.Module, rules: list[tuple[str, str]]) -> dict[str, str]:

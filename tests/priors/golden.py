@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from avatarzoo.priors.eg3d_config import FFHQ, EG3DConfig
 
 COPY = Path(__file__).parent.parent / "golden"
-FOLDER = Path(os.environ.get("AVATARZOO_GOLDEN", COPY)) / "eg3d"
+ROOT = Path(os.environ.get("AVATARZOO_GOLDEN", COPY))
+FOLDER = ROOT / "eg3d"
 KEYS = COPY / "eg3d" / "keys.json"
 SALT = os.environ.get("AVATARZOO_GOLDEN_SALT", "golden:")
 
@@ -33,9 +34,9 @@ TINY = EG3DConfig(
 CONFIGS = {"tiny": TINY, "full64": FFHQ, "full128": replace(FFHQ, neural_resolution=128)}
 
 
-def numbers(name: str, shape: tuple[int, ...]) -> Tensor:
+def numbers(name: str, shape: tuple[int, ...], salt: str = SALT) -> Tensor:
     """Section 1: standard normal numbers that belong to ``name``."""
-    seed = zlib.crc32((SALT + name).encode())
+    seed = zlib.crc32((salt + name).encode())
     drawn = np.random.Generator(np.random.PCG64(seed)).standard_normal(shape)
     return torch.from_numpy(np.asarray(drawn).astype(np.float32))
 
