@@ -30,7 +30,8 @@ class FaceVerse(LinearHead):
 
     There is no jaw joint: the jaw moves by expression, and ``params.jaw`` must stay zero. There is no skinning either: the
     neck joint turns everything about the middle of the lower rim; the eye joints turn the eyeballs. ``face_regions``:
-    ``skin``, ``eyeball_left``, ``eyeball_right`` and, in v4, ``teeth`` (both rows and the tongue).
+    ``skin``, ``eyeball_left``, ``eyeball_right`` and, in v4, ``teeth`` (both rows and the tongue). ``vertex_colors`` is the mean
+    texture ``(V, 3)`` in [0, 1], or ``None``.
 
     Args:
         path: the .npy; ``None`` takes the asset of this version.
@@ -79,6 +80,7 @@ class FaceVerse(LinearHead):
         self.register_buffer("faces", torch.from_numpy(faces), persistent=False)
         self._set_regions(regions)
         self._set_uv(data["uvtex"])
+        self.register_buffer("vertex_colors", data["meantex"], persistent=False)
         self._keypoints = data["keypoints"]
 
     def _set_regions(self, regions: dict[str, np.ndarray]) -> None:
@@ -145,6 +147,7 @@ def _read(path: Path, expression: str | None) -> dict[str, Any]:
     template = np.asarray(content["meanshape"], np.float64).reshape(-1, 3)
     names = content.get("exp_name_list_52") if key == "exBase_52" else content.get("exp_name_list")
     points = next((content[k] for k in KEYPOINTS if k in content), None)
+    color = content.get("meantex")
     try:
         return {
             "meanshape": template,
@@ -154,6 +157,7 @@ def _read(path: Path, expression: str | None) -> dict[str, Any]:
             "uvtex": None
             if "uvtex" not in content
             else np.asarray(content["uvtex"], np.float64).reshape(len(template), -1),
+            "meantex": None if color is None else _unit_colors(np.asarray(color).reshape(template.shape)),
             "names": tuple(str(n) for n in (names if names is not None else ())),
             "keypoints": None if points is None else np.asarray(points).astype(np.int64).ravel(),
         }
@@ -161,6 +165,11 @@ def _read(path: Path, expression: str | None) -> dict[str, Any]:
         raise MissingAssetError(
             f"{path} is not a FaceVerse model ({error}); give the model's own .npy."
         ) from error
+
+
+def _unit_colors(colors: np.ndarray) -> Float[Tensor, "v 3"]:
+    """RGB in [0, 1], from that or from 0 to 255."""
+    return torch.from_numpy(colors / (255 if colors.max() > 1.5 else 1)).float().clamp(0, 1)
 
 
 def _regions(faces: np.ndarray, template: np.ndarray) -> dict[str, np.ndarray]:

@@ -24,7 +24,8 @@ def test_identity_codes_are_the_published_ones(primitives) -> None:
 
 def test_embedding_holds_the_value_and_its_octaves() -> None:
     code = embed(torch.tensor([0.0, 0.3]))
-    assert code.shape == (2, 64) and code.dtype == torch.float32
+    assert code.shape == (2, 64)
+    assert code.dtype == torch.float32
     assert code[0].tolist() == [0.0] + [0.0, 1.0] * 31 + [0.0]
     value = float(torch.tensor(0.3))
     expected = [value, math.sin(value), math.cos(value), math.sin(2 * value), math.cos(2 * value)]
