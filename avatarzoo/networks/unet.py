@@ -28,7 +28,7 @@ class UpBlock(nn.Module):
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
         # two rectifiers in a row are what the published weights hold
-        self.layers = nn.Sequential(
+        self.convolutions = nn.Sequential(
             nn.BatchNorm2d(inputs),
             nn.Conv2d(inputs, outputs, 3, padding=1),
             nn.PReLU(outputs),
@@ -40,7 +40,7 @@ class UpBlock(nn.Module):
     def forward(
         self, skip: Float[Tensor, "b s h w"], x: Float[Tensor, "b c h w"]
     ) -> Float[Tensor, "b o h w"]:
-        return self.layers(torch.cat([skip, x], 1))
+        return self.convolutions(torch.cat([skip, x], 1))
 
 
 class DecoderFeatures(NamedTuple):

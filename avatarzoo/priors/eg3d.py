@@ -73,6 +73,11 @@ class TriPlaneGenerator(nn.Module):
         )
         self.neural_resolution = config.neural_resolution
 
+    @property
+    def code_count(self) -> int:
+        """Number of codes of a person."""
+        return self.backbone.codes
+
     def codes(
         self,
         latent: Float[Tensor, "b z"],
@@ -94,7 +99,7 @@ class TriPlaneGenerator(nn.Module):
         code = self.mapping(latent, label)
         if update_mean:
             self.mapping.update_mean(code)
-        codes = code[:, None].repeat(1, self.backbone.codes, 1)
+        codes = code[:, None].repeat(1, self.code_count, 1)
         return self.mapping.truncate(codes, truncation, cutoff)
 
     def planes(

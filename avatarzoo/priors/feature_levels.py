@@ -38,9 +38,11 @@ def edited_walk(
     edits: Edits,
     noise: Noise = "const",
     generator: torch.Generator | None = None,
+    start: Stage | None = None,
+    after: str | None = None,
 ) -> Iterator[tuple[str, Stage]]:
     """:meth:`SynthesisNetwork.walk` where every stage named in ``edits`` is replaced by its edit before the walk goes on."""
-    start, after, last = None, None, network.sites[-1]
+    last = network.sites[-1]
     while after != last:
         for site, stage in network.walk(codes, noise, generator, start, after):
             after, start = site, edits[site](stage) if site in edits else stage

@@ -12,6 +12,7 @@ from avatarzoo.networks.discriminator import DualDiscriminator
 from avatarzoo.priors.eg3d import TriPlaneGenerator
 from avatarzoo.priors.eg3d_config import FFHQ, EG3DConfig
 from avatarzoo.priors.keys_dejavu import dejavu_key_map
+from avatarzoo.priors.keys_invertavatar import KINDS as INVERTAVATAR
 from avatarzoo.priors.keys_styleavatar import KINDS as STYLEAVATAR
 from avatarzoo.priors.keys_styleavatar import styleavatar_key_map
 
@@ -50,7 +51,8 @@ def official_key_map(
         kind: "eg3d" (generator, 176 entries for FFHQ), "eg3d_discriminator" (dual discriminator, 92 entries for 512 pixels),
             "dejavu" (reconstruction network, 32 entries), or, without the constants of the published files, StyleAvatar's
             "styleunet", "styleavatar_double", "styleavatar_feature" (of side ``input_size / 2``) and
-            "styleavatar_discriminator" (of side ``output_size``).
+            "styleavatar_discriminator" (of side ``output_size``). Released sizes only: "invertavatar" (animatable generator, 444
+            entries), "invertavatar_encoders" (1519 entries), "next3d" (generator, 674 entries).
         config: the network of EG3D; its sizes decide which blocks there are.
         input_size, output_size: sides in pixels of StyleAvatar's renders and pictures, with the same effect.
 
@@ -59,6 +61,10 @@ def official_key_map(
     """
     if kind in STYLEAVATAR:
         return styleavatar_key_map(kind, input_size, output_size)
+    if kind in INVERTAVATAR:
+        build, rules = INVERTAVATAR[kind]
+        with torch.device("meta"):
+            return renamed(build(), rules)
     thin = replace(config, channel_max=1)  # names do not depend on widths
     with torch.random.fork_rng(devices=[]):
         if kind == "dejavu":
@@ -67,7 +73,7 @@ def official_key_map(
             return renamed(TriPlaneGenerator(thin), GENERATOR)
         if kind == "eg3d_discriminator":
             return renamed(DualDiscriminator(thin.resolution, thin.label_dim, channel_max=1), DISCRIMINATOR)
-    known = ", ".join(("eg3d", "eg3d_discriminator", "dejavu", *STYLEAVATAR))
+    known = ", ".join(("eg3d", "eg3d_discriminator", "dejavu", *STYLEAVATAR, *INVERTAVATAR))
     raise ValueError(f"no key map {kind!r}; there are {known}")
 
 

@@ -1,22 +1,42 @@
-"""Names of InvertAvatar's published encoder entries in our modules."""
+"""Names of InvertAvatar's and Next3D's published entries in our modules."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
-import torch
+from torch import nn
 
 from avatarzoo.networks.inversion_encoders import InversionEncoders
+from avatarzoo.priors.animatable import AnimatableTriPlaneGenerator
+from avatarzoo.priors.next3d import Next3DGenerator
 
-Rules = Sequence[tuple[str, str | Callable[[re.Match[str]], str]]]
+Rules = list[tuple[str, str]]
 
+GENERATOR: Rules = [
+    (r"^mapping\.", "backbone.mapping."),
+    (r"^blending_mapping\.", "neural_blending.mapping."),
+    (r"^(\w+)_mapping\.", r"\1_backbone.mapping."),
+    (r"^(\w*backbone)\.blocks\.(\d+)", r"\1.synthesis.b\2"),
+    (r"^superresolution\.blocks\.(\d+)", r"superresolution.block\1"),
+    (r"^decoder\.hidden", "decoder.net.0"),
+    (r"^decoder\.output", "decoder.net.2"),
+]
+NEXT3D: Rules = [
+    *GENERATOR,
+    (r"^(\w+)\.synthesis\.blocks\.(\d+)", r"\1.synthesis.b\2"),
+    (r"^(\w+)\.(encoder|fusion)\.", r"\1.synthesis.\2."),
+    (r"^topology\.grid_faces$", "dense_faces"),
+    (r"^topology\.uv$", "raw_uvcoords"),
+    (r"^topology\.texture_places$", "uvcoords"),
+    (r"^topology\.corner_places$", "face_uvcoords"),
+    (r"^topology\.uv_faces$", "uvfaces"),
+    (r"^topology\.faces$", "faces"),
+]
 ENCODERS: Rules = [
-    (r"^mean_code$", "latent_avg"),
+    (r"^w_avg$", "latent_avg"),
     (r"^background$", "black_uv_bg"),
     (r"^latent\.", "encoder."),
-    (r"^texture\.", "unet_encoder.texture_unet."),
-    (r"^triplane\.", "unet_encoder.triplane_unet."),
+    (r"^(texture|triplane)\.", r"unet_encoder.\1_unet."),
     (r"(\.unet)?\.body\.stem\.", ".input_layer."),
     (r"(\.unet)?\.body\.units\.", ".body."),
     (r"\.shortcut\.", ".shortcut_layer."),
@@ -27,23 +47,18 @@ ENCODERS: Rules = [
     (r"^encoder\.heads\.", "encoder.styles."),
     (r"\.lateral_middle\.", ".latlayer1."),
     (r"\.lateral_fine\.", ".latlayer2."),
-    (r"\.unet\.blocks\.(\d)\.layers\.", lambda m: f".up{int(m[1]) + 1}.conv.double_conv."),
-    (r"\.unet\.memories\.(\d)\.gates\.", lambda m: f".up{int(m[1]) + 1}.conv_gru.ih.0."),
-    (r"\.unet\.memories\.(\d)\.candidate\.", lambda m: f".up{int(m[1]) + 1}.conv_gru.hh.0."),
+    *[(rf"\.unet\.blocks\.{i}\.convolutions\.", f".up{i + 1}.conv.double_conv.") for i in range(4)],
+    *[(rf"\.unet\.memories\.{i}\.", f".up{i + 1}.conv_gru.") for i in range(4)],
+    (r"\.conv_gru\.gates\.", ".conv_gru.ih.0."),
+    (r"\.conv_gru\.candidate\.", ".conv_gru.hh.0."),
     (r"\.texture_unet\.heads\.", ".texture_unet.outconv"),
     (r"\.finest\.", ".final_head."),
-    (r"\.(scale|shift)s\.(\d)\.", lambda m: f".condition_{m[1]}{16 << int(m[2])}."),
+    *[(rf"\.(scale|shift)s\.{i}\.", rf".condition_\g<1>{16 << i}.") for i in range(5)],
 ]
-"""From our names to the published ones, applied one after the other."""
 
-
-def encoders_key_map() -> dict[str, str]:
-    """Published state-dict key -> our key of :class:`InversionEncoders`: 1519 entries."""
-    with torch.device("meta"):
-        return {substituted(ours, ENCODERS): ours for ours in InversionEncoders().state_dict()}
-
-
-def substituted(name: str, rules: Rules) -> str:
-    for pattern, replacement in rules:
-        name = re.sub(pattern, replacement, name)
-    return name
+KINDS: dict[str, tuple[Callable[[], nn.Module], Rules]] = {
+    "invertavatar": (AnimatableTriPlaneGenerator, GENERATOR),
+    "invertavatar_encoders": (lambda: InversionEncoders(released=True), ENCODERS),
+    "next3d": (Next3DGenerator, NEXT3D),
+}
+"""The network that each kind names and the rules from our names to the published ones, applied after those of all StyleGAN2 layers."""
