@@ -33,6 +33,7 @@ DEEPEST_MODULE = 3
 # Which two coordinates of the point (1, 2, 3) each plane sees, x first (EG3D issue 67).
 PLANE_AXES: dict[tuple, Literal["eg3d", "fixed"]] = {
     ((1, 2), (1, 3), (3, 1)): "eg3d",
+    ((1, 2), (1, 3), (2, 3)): "eg3d",  # InvertAvatar keeps the inverse of the matrices
     ((1, 2), (1, 3), (3, 2)): "fixed",
 }
 

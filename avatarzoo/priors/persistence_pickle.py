@@ -31,14 +31,18 @@ STORAGES = {
 }  # fmt: skip
 DTYPES = ("float32", "float64", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8", "bool")
 # Classes of the EG3D family that are stored by name only, in the module trees of the repositories that grew out of it
-# (their modules are named training..., and _imported_module_<hex> once a loaded network was saved again).
-PARTS = ("OSGDecoder", "ImportanceRenderer", "MipRayMarcher2", "RaySampler")
-PARTS_MODULE = re.compile(r"(training\w*|_imported_module_[0-9a-f]+)(\.\w+)*", re.ASCII)
+# (their modules are named training..., and _imported_module_<hex> once a loaded network was saved again), and of the encoders of
+# pSp, e4e, TriPlaneNet and InvertAvatar.
+PARTS = (
+    "OSGDecoder", "ImportanceRenderer", "MipRayMarcher2", "RaySampler", "bottleneck_IR", "bottleneck_IR_SE", "SEModule",
+    "GradualStyleBlock", "DoubleConv", "Up", "ConvGRU",
+)  # fmt: skip
+PARTS_MODULE = re.compile(r"((training|encoder|models)\w*|_imported_module_[0-9a-f]+)(\.\w+)*", re.ASCII)
 TORCH_PARTS = {
     "container": ("Sequential", "ModuleList", "ModuleDict"), "linear": ("Linear", "Identity"), "conv": ("Conv2d",),
     "activation": ("Softplus", "ReLU", "LeakyReLU", "PReLU", "Sigmoid", "Tanh", "GELU"), "normalization": ("LayerNorm",),
     "batchnorm": ("BatchNorm1d", "BatchNorm2d"), "pooling": ("MaxPool2d", "AvgPool2d", "AdaptiveAvgPool2d"),
-    "dropout": ("Dropout",), "upsampling": ("Upsample",),
+    "dropout": ("Dropout",), "upsampling": ("Upsample",), "pixelshuffle": ("PixelShuffle",),
 }  # fmt: skip
 
 
