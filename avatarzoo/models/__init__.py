@@ -6,8 +6,9 @@ from avatarzoo.errors import BadSequenceError
 from avatarzoo.models.base import AvatarImage, AvatarModule, AvatarState
 from avatarzoo.models.eg3d import EG3DTraining
 from avatarzoo.models.gaussian_dejavu import GaussianDejaVu
+from avatarzoo.models.styleavatar import StyleAvatar
 
-METHODS: tuple[type[AvatarModule], ...] = (GaussianDejaVu,)
+METHODS: tuple[type[AvatarModule], ...] = (GaussianDejaVu, StyleAvatar)
 
 __all__ = [
     "METHODS",
@@ -16,6 +17,7 @@ __all__ = [
     "AvatarState",
     "EG3DTraining",
     "GaussianDejaVu",
+    "StyleAvatar",
     "load_avatar",
 ]
 

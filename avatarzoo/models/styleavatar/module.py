@@ -103,7 +103,7 @@ class StyleAvatar(AvatarModule):
             self.generator = PortraitGenerator(variant, input_size, output_size, **width)
             # paper section 3.2: the discriminator sees the texture render beside the picture
             self.discriminator = HaarDiscriminator(output_size, 6, **width) if self.loss.adversarial else None
-        self.average = copy.deepcopy(self.generator).requires_grad_(False).eval()
+        self.average = copy.deepcopy(self.generator).requires_grad_(False)
         self.watchdog = DiscriminatorWatchdog(watchdog, patience=watchdog_patience)
         self.register_buffer("iteration", torch.zeros((), dtype=torch.long))
         self.register_buffer("identity", torch.zeros(videos, self.head.n_identity))
@@ -191,8 +191,7 @@ class StyleAvatar(AvatarModule):
             raise UsageError(f"The data has {int(video.max()) + 1} videos; say so with --model.videos.")
         for number in video.unique():
             self.identity[number] = frames.params.identity[video == number].mean(0).to(self.device)
-        filmed = getattr(data, "region", "head") == "frame"
-        self.ground.fill_(float("nan") if filmed else data.background)
+        self.ground.fill_(float("nan") if data.background is None else data.background)
 
     def on_fit_start(self) -> None:
         """Everything that is made once; of a resumed run the iteration is known here, the global step is not.

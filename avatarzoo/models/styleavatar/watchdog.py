@@ -62,7 +62,9 @@ class DiscriminatorWatchdog:
         # a loss that is no number compares false, so it counts as unhealthy
         well = self.discriminator_mean >= self.floor and self.generator_mean <= self.ceiling
         self.unhealthy = 0 if well else self.unhealthy + 1
-        if well and self.steps % self.patience == 0:
+        # the means lag: right after a collapse they still look well, so a copy asks for this step's losses too
+        now = discriminator_loss >= self.floor and generator_loss <= self.ceiling
+        if well and now and self.steps % self.patience == 0:
             self._keep(discriminator)
         if self.unhealthy < self.patience:
             return False
