@@ -43,6 +43,7 @@ class GaussianReconstruction(AvatarModule):
         uniform_weights: ablation without the position weight map (supplement section 6.3).
         lr, lr_decay, lr_decay_every, portrait_rate, resolutions, stage_steps: see :class:`ProgressiveSchedule`; the defaults are
             the paper's.
+        targets: pictures that each input is compared with (paper: 1; on a CPU rendering costs far less than the network).
         random_background: compare on a new plain colour behind the head at each step, so that Gaussians outside the head become
             transparent instead of white (ours; the paper compares on white).
         background: grey level behind the network's input and the pictures (paper: white).
@@ -75,6 +76,7 @@ class GaussianReconstruction(AvatarModule):
         portrait_rate: float = 0.1,
         resolutions: list[int] = [128, 256, 512],  # noqa: B006 - jsonargparse copies it
         stage_steps: int = 100_000,
+        targets: int = 1,
         random_background: bool = True,
         background: float = 1.0,
         backend: Backend = "auto",
@@ -232,14 +234,16 @@ class GaussianReconstruction(AvatarModule):
         camera on j's mesh (section 3.3: "we also randomly pair the input and target images").
         """
         offsets = self.offsets(batch["image"], batch["params"])
-        pairs = _pairs(len(offsets), people, generator).to(offsets.device)
+        rounds = self.hparams["targets"] if people is not None else 1
+        pairs = torch.cat([_pairs(len(offsets), people, generator) for _ in range(rounds)]).to(offsets.device)
         resolution = min(resolution, batch["image"].shape[-1])
         ground = torch.full((3,), float(self.hparams["background"]))
         if self.hparams["random_background"]:
             ground = torch.rand(3, generator=generator)
         target = self._target(batch, ground.to(offsets.device))[pairs]
         camera = batch["camera"].rows(pairs).resized(resolution, resolution)
-        image = self.render(batch["params"].rows(pairs), offsets, camera, ground.to(offsets.device))
+        heads = offsets.repeat(rounds, 1, 1)
+        image = self.render(batch["params"].rows(pairs), heads, camera, ground.to(offsets.device))
         target = resize(target, resolution)
         terms = self.loss.photometric(image.rgb, target)
         terms |= self.loss.regularizers(offsets, self.uv_map, people)
