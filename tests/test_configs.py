@@ -50,7 +50,7 @@ def test_every_smoke_config_trains(path: Path, tmp_path: Path, capsys: pytest.Ca
         "--trainer.accelerator",
         "cpu",
     ]
-    AvatarCLI.launch("fit", args)
+    module = AvatarCLI.launch("fit", args).model
     written = {p.name for p in (tmp_path / "run").iterdir()}
     assert {
         "avatar.ckpt",
@@ -58,8 +58,9 @@ def test_every_smoke_config_trains(path: Path, tmp_path: Path, capsys: pytest.Ca
         "result.json",
         "preview.mp4",
         "avatar.safetensors",
-        "avatar.ply",
     } <= written
+    made_of_gaussians = module.gaussians_at(module.head.zeros(1)) is not None
+    assert ("avatar.ply" in written) == made_of_gaussians
     shown = capsys.readouterr().out
     assert "| avatar " in shown
     assert "nearest training frame" in shown
