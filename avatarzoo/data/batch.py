@@ -20,6 +20,7 @@ class AvatarBatch(TypedDict, total=False):
     params: head parameters in the world frame.
     camera: fixed tracking camera; ``camera.after(rotation, translation)`` sees the head frame.
     index: frame numbers in the source video.
+    video: which of several videos a frame belongs to, where the data module has several.
     """
 
     image: Float[Tensor, "b 3 h w"]
@@ -28,3 +29,4 @@ class AvatarBatch(TypedDict, total=False):
     params: HeadParams
     camera: Camera
     index: Int[Tensor, "b"]
+    video: Int[Tensor, "b"]

@@ -68,14 +68,15 @@ class FrameStore:
         }
 
 
-def to_float_batch(batch: dict[str, Any], background: float) -> AvatarBatch:
-    """Bytes to floats in [0, 1], the head composited on a plain grey level (paper: white)."""
+def to_float_batch(batch: dict[str, Any], background: float | None) -> AvatarBatch:
+    """Bytes to floats in [0, 1], the head composited on a plain grey level (paper: white); ``None`` leaves what was filmed."""
     mask = batch["mask"].unsqueeze(1).float().div_(255)
     image = batch["image"].float().div_(255)
-    image = torch.lerp(torch.full_like(image, background), image, mask)
+    if background is not None:
+        image = torch.lerp(torch.full_like(image, background), image, mask)
     features = batch["features"].unsqueeze(1).float().div_(255)
-    fields = ("params", "camera", "index")
-    return AvatarBatch(image=image, mask=mask, features=features, **{k: batch[k] for k in fields})  # type: ignore[typeddict-item]
+    rest = {k: batch[k] for k in ("params", "camera", "index", "video") if k in batch}
+    return AvatarBatch(image=image, mask=mask, features=features, **rest)  # type: ignore[typeddict-item]
 
 
 class StepLoader:
@@ -145,7 +146,7 @@ class FrameDataModule(L.LightningDataModule):
     fps: float = 25.0
     is_procedural: bool = False
 
-    def __init__(self, batch_size: int, train_fraction: float, background: float, seed: int) -> None:
+    def __init__(self, batch_size: int, train_fraction: float, background: float | None, seed: int) -> None:
         super().__init__()
         if not 0 < train_fraction < 1 or batch_size < 1:
             raise UsageError(

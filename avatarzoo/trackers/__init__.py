@@ -3,8 +3,13 @@
 from importlib import import_module
 from typing import Any
 
-_HOMES = {"cached_track": "pipeline", "track_video": "pipeline", "MonocularVideoDataModule": "monocular"}
-__all__ = ["MonocularVideoDataModule", "cached_track", "track_video"]
+_HOMES = {
+    "cached_track": "pipeline",
+    "track_video": "pipeline",
+    "MonocularVideoDataModule": "monocular",
+    "PortraitVideoDataModule": "portrait_video",
+}
+__all__ = sorted(_HOMES)
 
 
 def __getattr__(name: str) -> Any:
