@@ -33,7 +33,7 @@ class VideoSink:
     def __init__(self, path: Path, fps: float) -> None:
         self.path, self.fps = path, fps
         self.pictures: Channel[tuple[np.ndarray, int]] = Channel(QUEUE)
-        self.slot = -1
+        self.slot: int | None = None
         self.error: BaseException | None = None
         self.thread: threading.Thread | None = None
 
@@ -44,12 +44,13 @@ class VideoSink:
         if self.thread is None:
             self.thread = threading.Thread(target=self._write, name="video file", daemon=True)
             self.thread.start()
-        slot = max(self.slot + 1, round(time * self.fps)) if self.slot >= 0 else 0
+        slot = round(time * self.fps)
+        step = 1 if self.slot is None else max(1, slot - self.slot)
+        self.slot = slot if self.slot is None else self.slot + step
         try:
-            self.pictures.put((picture, min(slot - self.slot, MOST_REPEATS) if self.slot >= 0 else 1))
+            self.pictures.put((picture, min(step, MOST_REPEATS)))
         except Closed:
             self.close()
-        self.slot = slot
 
     def _write(self) -> None:
         try:

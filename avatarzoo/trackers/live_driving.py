@@ -18,7 +18,7 @@ from avatarzoo.trackers.live_solver import median
 
 HOLD_SECONDS, EASE_SECONDS, RETURN_SECONDS = 0.7, 1.0, 0.3
 """A lost face: its last expression stays, then goes to rest; when it is found again, the avatar comes back to it."""
-FACE_SHARE, LIFT = 0.45, 0.1
+FACE_SHARE, LIFT = 0.52, 0.03
 """A head at rest: its face takes so much of the picture's height, its middle so much below the picture's."""
 TURNS = ("jaw", "neck", "eyes")
 SHAPES = ("expression", "eyelids")
@@ -52,7 +52,7 @@ def framed(
     distance = float(fov_intrinsics(fov, size)[0, 0, 0]) * height / (FACE_SHARE * size)
     middle = (points.amin(0) + points.amax(0)) / 2
     place = -middle - torch.tensor([0.0, LIFT * height / FACE_SHARE, 0.0])
-    place[2] = 0
+    place[2] = -(points[FOREHEAD] + points[CHIN])[2] / 2
     return Rest(params._replace(translation=place[None]), look_at_face(distance, fov, size))
 
 

@@ -12,7 +12,7 @@ from avatarzoo.trackers.detection import LONGEST_SIDE, other_people
 
 REACH = 0.7
 """Face heights by which the face may have moved since the last frame and still be the same one."""
-SPEED = 1.5
+SPEED = 0.6
 """Face heights a second by which that grows while the face is not seen."""
 LOOK_SECONDS, SEARCH_SECONDS = 0.5, 0.2
 """How often the whole picture is searched: for other people, and for a face that is lost."""
