@@ -79,7 +79,7 @@ class AnimatableTriPlaneGenerator(TriPlaneGenerator):
         Args:
             codes: W+ codes of all networks.
             offsets: of E_tex, added to the first texture levels.
-            modulations: of E_tri, for the last five blocks of the static backbone.
+            modulations: of E_tri, for blocks of the static backbone.
             noise, generator: of the synthesis layers.
         """
         texture = levels(self.texture_backbone, codes, noise=noise, generator=generator)
@@ -88,9 +88,8 @@ class AnimatableTriPlaneGenerator(TriPlaneGenerator):
         return PersonFeatures(texture, levels(self.backbone, codes, edits, noise, generator))
 
     def modulating(self, modulations: list[Modulation]) -> Edits:
-        """Edits that apply E_tri's modulations behind the first convolution of the last blocks."""
-        sides = self.backbone.resolutions[-len(modulations) :]
-        return {f"b{r}.conv0": _modulated(m) for r, m in zip(sides, modulations)}
+        """Edits that apply E_tri's modulations behind the first convolution of the blocks of their sides."""
+        return {f"b{m.scale.shape[-1]}.conv0": _modulated(m) for m in modulations}
 
     def animate(
         self,

@@ -41,7 +41,13 @@ def edited_walk(
     start: Stage | None = None,
     after: str | None = None,
 ) -> Iterator[tuple[str, Stage]]:
-    """:meth:`SynthesisNetwork.walk` where every stage named in ``edits`` is replaced by its edit before the walk goes on."""
+    """:meth:`SynthesisNetwork.walk` where every stage named in ``edits`` is replaced by its edit before the walk goes on.
+
+    Raises:
+        ValueError: an edit is meant for a site that the network does not have.
+    """
+    if unknown := set(edits) - set(network.sites):
+        raise ValueError(f"there is no site {min(unknown)}; the sites are {', '.join(network.sites)}")
     last = network.sites[-1]
     while after != last:
         for site, stage in network.walk(codes, noise, generator, start, after):

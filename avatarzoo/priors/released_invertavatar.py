@@ -16,12 +16,13 @@ from avatarzoo.priors.checkpoints import ImportedCheckpoint, ImportedModule, imp
 from avatarzoo.priors.keys import renamed
 from avatarzoo.priors.keys_invertavatar import KINDS
 from avatarzoo.priors.next3d import Next3DGenerator
+from avatarzoo.priors.next3d_views import TexturedTopology
 
 INSIDE = "generator."
 """In front of the generator's keys where a file holds encoders too."""
 ENCODER_PARTS = ("encoder", "unet_encoder", "latent_avg", "black_uv_bg")
-CONSTANTS = ("black_uv_bg", "dense_faces")
-"""Entries that nothing here reads and whose size is not known from public text; ours stay."""
+CONSTANTS = {"black_uv_bg": -1, "dense_faces": 0}
+"""Entries that nothing here reads and whose size is not known from public text; ours are filled with these values."""
 
 
 @dataclass
@@ -65,11 +66,11 @@ def load_invertavatar(
         raise BadCheckpointError(
             f"{name} has the tensor {strange[0][:120]!r}, which InvertAvatar does not know; give one of its published checkpoints."
         )
-    loaded = AnimatableTriPlaneGenerator()
+    with torch.device("meta"):
+        loaded, read = AnimatableTriPlaneGenerator(), InversionEncoders(released=True)
     _load(loaded, "invertavatar", generator, name)
     if not others or not encoders:
         return InvertAvatarCheckpoint(loaded.eval(), None)
-    read = InversionEncoders(released=True)
     _load(read, "invertavatar_encoders", others, f"{name} (its encoders; encoders=False leaves them)")
     return InvertAvatarCheckpoint(loaded.eval(), read.eval())
 
@@ -80,7 +81,9 @@ def load_next3d(source: str | Path | ImportedCheckpoint) -> Next3DGenerator:
     The file does not hold the mask of driven texels: set ``generator.topology.uv_mask``.
     """
     module, name = _main(source)
-    generator = Next3DGenerator()
+    topology = TexturedTopology()
+    with torch.device("meta"):
+        generator = Next3DGenerator(topology=topology)
     _load(generator, "next3d", dict(module.state), name)
     return generator.eval()
 
@@ -102,10 +105,17 @@ def _divided(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, 
 
 
 def _load(network: nn.Module, kind: str, state: dict[str, Tensor], source: str) -> None:
+    """Give a network without memory of its own the tensors of a file, which must be exactly its."""
     ours, names = network.state_dict(), renamed(network, KINDS[kind][1])
     expected = {official: tuple(ours[name].shape) for official, name in names.items()}
     free = {key: tuple(state[key].shape) for key in CONSTANTS if key in expected and key in state}
     ImportedModule(None, state).require(expected | free, source)
-    network.load_state_dict(
-        {name: ours[name] if official in free else state[official] for official, name in names.items()}
-    )
+    loaded = {}
+    for official, name in names.items():
+        wanted = ours[name]
+        if official in CONSTANTS:
+            loaded[name] = torch.full(wanted.shape, CONSTANTS[official], dtype=wanted.dtype)
+        else:
+            loaded[name] = state[official].to(wanted.dtype, copy=True).contiguous()
+    network.load_state_dict(loaded, assign=True)
+    network.requires_grad_(True)
