@@ -216,6 +216,9 @@ def test_a_state_is_a_mean_over_pictures_and_animates(tiny, views, tmp_path) -> 
     )
     assert image.rgb.shape == (2, 3, 48, 48)
     assert (image.rgb[0] - image.rgb[1]).abs().max() > 0.05
+    gaussians = tiny.gaussians_of(both, views.params.rows([2, 3]))
+    assert gaussians.means.shape == (2, len(tiny.uv_map), 3)
+    assert (gaussians.means[0] - gaussians.means[1]).abs().max() > 1e-3  # the expression moves them
     before = tiny.animate(tiny.initial_state(), views.params.rows(2), camera).rgb
     assert (before - image.rgb[:1]).abs().max() > 0.05
     both.meta["head"] = {"name": "flame", "version": "2020", "hash": "0" * 64}
@@ -243,26 +246,42 @@ def test_reconstruction_without_pictures_is_one_sentence(tiny) -> None:
 # ---- training ----------------------------------------------------------------------------------------------------------
 
 
-def fit(steps: int, folder, **model) -> tuple[GaussianReconstruction, dict[str, float]]:
+class KeepMiddle(L.Callback):
+    """A checkpoint of a run that is not at its end."""
+
+    def on_train_batch_end(self, trainer, *_) -> None:
+        if trainer.global_step == 2:
+            trainer.save_checkpoint(f"{trainer.default_root_dir}/middle.ckpt")
+
+
+def fit(steps: int, folder, resume: str | None = None) -> tuple[GaussianReconstruction, dict[str, float]]:
     L.seed_everything(0, verbose=False)
-    module = GaussianReconstruction(**{**TINY, "lr": 3e-3, **model})
+    module = GaussianReconstruction(**TINY, lr=3e-3)
     data = ProceduralPeopleDataModule(
         identities=2, held_out=1, yaws=3, pitches=1, size=48, people=1, views=3, cache=str(folder / "people")
     )
     trainer = L.Trainer(
         max_steps=steps, max_epochs=1, accelerator="cpu", logger=False, enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0, default_root_dir=folder,
+        callbacks=[KeepMiddle()],
     )  # fmt: skip
-    trainer.fit(module, data)
+    trainer.fit(module, data, ckpt_path=resume, weights_only=True)
     return module, {k: float(v) for k, v in trainer.callback_metrics.items()}
 
 
 @pytest.mark.filterwarnings("ignore")
 def test_a_short_training_beats_the_initial_gaussians(tmp_path) -> None:
-    module, logs = fit(25, tmp_path)
+    module, logs = fit(40, tmp_path)
     assert logs["held_out/psnr"] > logs["held_out/psnr_before"] + 1
     assert logs["held_out/spread"] > 0
-    assert module.global_step == 25
+    assert module.global_step == 40
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_resumed_run_ends_as_one_that_was_left_alone(tmp_path) -> None:
+    whole = fit(4, tmp_path)[0].state_dict()
+    resumed = fit(4, tmp_path, resume=str(tmp_path / "middle.ckpt"))[0].state_dict()
+    assert all(torch.allclose(whole[k], resumed[k], atol=1e-6) for k in whole)
 
 
 @pytest.mark.filterwarnings("ignore")

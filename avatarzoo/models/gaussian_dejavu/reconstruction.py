@@ -169,12 +169,25 @@ class GaussianReconstruction(AvatarModule):
         Raises:
             HeadModelMismatchError: the state belongs to another head model.
         """
+        image = self.render(*self._worn(state, params), camera)
+        return AvatarImage(image.rgb.clamp(0, 1), image.alpha)
+
+    @torch.no_grad()
+    def gaussians_of(self, state: AvatarState, params: HeadParams) -> Gaussians:
+        """The person's Gaussians in the head frame, for PLY export.
+
+        Raises:
+            HeadModelMismatchError: the state belongs to another head model.
+        """
+        return self.gaussians(*self._worn(state, params))
+
+    def _worn(self, state: AvatarState, params: HeadParams) -> tuple[HeadParams, Float[Tensor, "1 n 13"]]:
+        """``params`` with the person's identity, and the person's offsets."""
         self.check_head(state.meta["head"])
         device = self.uv_map.initial.device
-        params = params._replace(identity=state.tensors["identity"].to(device).expand(params.batch, -1))
+        identity = state.tensors["identity"].to(device).expand(params.batch, -1)
         offsets = self.uv_map.from_map(state.tensors["mean_offsets"].to(device))
-        image = self.render(params, offsets[None], camera)
-        return AvatarImage(image.rgb.clamp(0, 1), image.alpha)
+        return params._replace(identity=identity), offsets[None]
 
     def export(self, folder: str | Path) -> Path:
         """Write ``reconstruction.safetensors``, which ``load_reconstruction`` reads."""
