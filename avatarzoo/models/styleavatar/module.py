@@ -337,10 +337,14 @@ class StyleAvatar(AvatarModule):
         if "avatarzoo_watchdog" in checkpoint:
             self.watchdog.load_state_dict(checkpoint["avatarzoo_watchdog"])
 
+    def on_test_start(self) -> None:
+        self.cast = self.people()
+
+    on_predict_start = on_test_start
+
     @torch.no_grad()
     def test_step(self, batch: AvatarBatch, batch_idx: int) -> AvatarImage:
         video = batch.get("video", torch.zeros_like(batch["index"]))
-        return self(batch["params"], batch["camera"], self.people().rows(video), video)
+        return self(batch["params"], batch["camera"], self.cast.rows(video), video)
 
-    def predict_step(self, batch: AvatarBatch, batch_idx: int) -> AvatarImage:
-        return self.test_step(batch, batch_idx)
+    predict_step = test_step
