@@ -153,5 +153,5 @@ class Levels:
 
 def difference(ours: Tensor, reference: Tensor) -> float:
     """Largest difference, relative to the deviation of the stored array (to its size where it is one number)."""
-    scale = reference.std(correction=0) if reference.numel() > 1 else reference.abs()
+    scale = reference.double().std(correction=0) if reference.numel() > 1 else reference.abs()
     return ((ours.double() - reference.double()).abs().max() / scale).item()

