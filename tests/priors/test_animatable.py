@@ -116,6 +116,20 @@ def test_a_picture_does_not_depend_on_its_neighbours(generator, codes):
 
 
 @torch.no_grad()
+def test_empty_space_is_as_deep_as_its_own_camera_sees(generator, codes):
+    label = LABEL.clone()
+    label[1, [3, 7, 11]] *= 1.2
+    bias = generator.decoder.output.bias
+    before, bias[0] = bias[0].item(), -1e4
+    view = generator.render(generator.planes(codes), label)
+    bias[0] = before
+    assert not view.opacity.any()
+    step = (0.45 + 0.6) / 5
+    farthest = label[:, [3, 7, 11]].norm(dim=1) + 0.6 + step / 2
+    torch.testing.assert_close(view.depth, farthest[:, None, None, None].expand_as(view.depth))
+
+
+@torch.no_grad()
 def test_corrections_of_nothing_change_nothing(generator, codes, person):
     offsets = [torch.zeros_like(x) for x in person.texture[:4]]
     identity = [Modulation(torch.ones(2, 4, s, s), torch.zeros(2, 4, s, s)) for s in (8, 16, 32)]
