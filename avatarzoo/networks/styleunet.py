@@ -104,7 +104,7 @@ class StyleUNet(nn.Module):
 
     def draw_noise(self, batch: int, generator: torch.Generator | None = None) -> list[Tensor]:
         """Fresh noise maps (batch, 1, r, r) on the network's device."""
-        device = self.mapping[0].weight.device
+        device = next(self.parameters()).device
         return [torch.randn(batch, 1, r, r, generator=generator, device=device) for r in self.noise_sides]
 
     def forward(

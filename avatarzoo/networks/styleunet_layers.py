@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -209,7 +210,8 @@ class Decoder(nn.Module):
             code: modulation code.
             noise: one map for each convolution, or ``None`` where there is none.
         """
-        x, bands = levels[-1], None
+        x = levels[-1]
+        bands: Any = None
         for n, to_bands in enumerate(self.to_bands):
             if n < len(self.joins):
                 x = self.joins[-1 - n](x if n == 0 else torch.cat([x, levels[-1 - n]], 1), UNGAINED)

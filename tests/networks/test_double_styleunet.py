@@ -151,6 +151,7 @@ def test_noise_stays_white_through_its_haar_levels():
     assert neighbours.abs() < 0.05
 
 
+@pytest.mark.slow
 def test_exports_with_equal_output(network):
     given = inputs(network, 2)
     for module in network.modules():
