@@ -37,7 +37,7 @@ from avatarzoo.networks.unet import Memory
 from avatarzoo.priors import AnimatableTriPlaneGenerator, Next3DGenerator, PersonFeatures, official_key_map
 from avatarzoo.priors.driving import read_driving
 
-pytestmark = pytest.mark.golden
+pytestmark = [pytest.mark.golden, pytest.mark.timeout(1800)]  # the first test of a group computes all of it
 
 TOLERANCE = 3e-4
 """Of the full tensor's standard deviation (section 7)."""
