@@ -31,7 +31,7 @@ CASES = ("primitives", "styleunet", "feature_generator", "discriminator", "doubl
 ELSEWHERE = ("code.", "window.", "uv.")  # inputs, compared in tests/models/styleavatar
 SLOW = (
     "disc64.r1",
-    "unet1024",
+    "unet",
     "disc1024",
     "disc512",
     "double1024",
@@ -253,6 +253,19 @@ def test_array_is_reproduced(case: str, name: str, record_property) -> None:
     found = difference(ours, reference)
     record_property("relative_difference", found)
     assert is_reproduced(name, ours, reference), found
+
+
+@pytest.mark.parametrize("window", [0, 1])
+def test_inputs_are_the_stored_ones(window: int) -> None:
+    """Our window is the official one but for an end sample on a rounding tie, and the face mask is equal."""
+    stored = gold.load("primitives")
+    offset = torch.tensor([gold.INPUTS["window_offsets_dx_dy"][window]])
+    cells = double_styleunet.window_cells(offset, 128)[0]
+    for ours, axis in zip(cells, "xy"):
+        apart = (ours - stored[f"window.d{window}.{axis}"]).abs()
+        assert apart.max() <= 1
+        assert apart[1:-1].max() == 0
+    assert torch.equal(gold.face_mask(), stored["uv.mask_face"].float())
 
 
 def test_there_is_something_to_compare_with() -> None:
