@@ -1,0 +1,32 @@
+"""The smoke configuration of reconstruction, through the command line: held-out people get better (issue bar 5)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from avatarzoo.apps.training import AvatarCLI
+from avatarzoo.models.gaussian_dejavu.reconstruction_files import load_reconstruction
+
+CONFIG = Path(__file__).resolve().parents[2] / "configs" / "gaussian_dejavu" / "reconstruct_smoke.yaml"
+
+
+@pytest.mark.slow
+def test_smoke_config_learns(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    options = ["--trainer.default_root_dir", str(folder), "--trainer.accelerator", "cpu"]
+    cli = AvatarCLI.launch("fit", ["-c", str(CONFIG), *options])
+    scores = {k.removeprefix("held_out/"): float(v) for k, v in cli.trainer.callback_metrics.items()}
+    print({k: round(v, 2) for k, v in scores.items()})
+    assert scores["psnr"] > scores["psnr_before"] + 1
+    assert scores["psnr_facial"] > scores["psnr_facial_before"] + 3
+    written = {p.name for p in folder.iterdir()}
+    assert {"avatar.ckpt", "last.ckpt", "reconstruction.safetensors"} <= written
+    state = torch.load(folder / "avatar.ckpt", weights_only=True)
+    assert "optimizer_states" not in state
+    again = load_reconstruction(folder / "reconstruction.safetensors")
+    picture, params = torch.rand(1, 3, 64, 64), again.head.zeros(1)
+    with torch.no_grad():
+        assert torch.equal(again.offsets(picture, params), cli.model.eval().offsets(picture, params))
