@@ -60,8 +60,12 @@ class PeopleSource(Protocol):
 
     def __len__(self) -> int: ...
 
-    def views(self, person: int) -> Views:
-        """All views of a person."""
+    def count(self, person: int) -> int:
+        """How many views there are of a person."""
+        ...
+
+    def views(self, person: int, rows: Tensor | None = None) -> Views:
+        """These views of a person, or all."""
         ...
 
 
@@ -72,21 +76,25 @@ class TrackedPeople:
         ROOT/0001/00/sequence.json 01/ ...       a tracked picture for each view (a generator's fixed cameras), or
         ROOT/photo-of-someone/sequence.json      one picture of a person (real portraits)
 
-    Pictures are decoded when asked for, and resized.
+    Pictures are decoded when asked for, several at a time, and resized. Frames without a face are left out.
 
     Args:
         root: the folder.
         size: side of the pictures in pixels.
         first, count: use only these people, in the order of the folders' names (``None``: to the end).
+        threads: pictures decoded at a time.
 
     Raises:
         BadDatasetError: no tracked person in the folder.
         HeadModelMismatchError: people tracked with different head models.
     """
 
-    def __init__(self, root: str | Path, size: int, first: int = 0, count: int | None = None) -> None:
-        self.root, self.size = Path(root), size
-        people = [found for folder in _folders(self.root) if (found := _sequences(folder))]
+    def __init__(
+        self, root: str | Path, size: int, first: int = 0, count: int | None = None, threads: int = 8
+    ) -> None:
+        self.size, self.threads = size, ThreadPoolExecutor(threads)
+        self.known: dict[int, list[tuple[Path, int]]] = {}
+        people = [found for folder in _folders(Path(root)) if (found := _sequences(folder))]
         self.people = people[first : None if count is None else first + count]
         if not self.people:
             raise BadDatasetError(
@@ -99,36 +107,41 @@ class TrackedPeople:
     def __len__(self) -> int:
         return len(self.people)
 
-    def views(self, person: int) -> Views:
-        """Views without a face are left out.
+    def count(self, person: int) -> int:
+        return len(self._frames(person))
+
+    def views(self, person: int, rows: Tensor | None = None) -> Views:
+        """See :class:`PeopleSource`.
 
         Raises:
             BadSequenceError: damaged, or tracked without matting.
             BadDatasetError: no view shows the face.
         """
-        parts = [part for path in self.people[person] if (part := self._read(path)) is not None]
-        if not parts:
-            raise BadDatasetError(f"{self.people[person][0].parent} shows no face; remove it.")
-        return joined(parts)
+        frames = self._frames(person)
+        chosen = frames if rows is None else [frames[row] for row in rows.tolist()]
+        return joined(list(self.threads.map(self._read, chosen)))
 
-    def _read(self, path: Path) -> Views | None:
-        sequence = TrackedSequence.open(path)
+    def _frames(self, person: int) -> list[tuple[Path, int]]:
+        """Sequence and row of each view; known after the first look."""
+        if person not in self.known:
+            paths = self.people[person]
+            found = [(p, int(r)) for p in paths for r in TrackedSequence.open(p).valid.nonzero()[0]]
+            if not found:
+                raise BadDatasetError(f"{paths[0]} and its neighbours show no face; remove them.")
+            self.known[person] = found
+        return self.known[person]
+
+    def _read(self, frame: tuple[Path, int]) -> Views:
+        path, row = frame
+        sequence, rows = TrackedSequence.open(path), torch.tensor([row])
         if sequence.info["head"] != self.head_signature:
             raise HeadModelMismatchError(
                 f"{path} was tracked with another head model than {self.people[0][0]}; track all with one."
             )
-        rows = torch.from_numpy(sequence.valid).nonzero()[:, 0]
-        if not len(rows):
-            return None
         facial = torch.isin(sequence.parsing(rows), torch.tensor(FACIAL, dtype=torch.uint8)).byte() * 255
         pictures = sequence.images(rows), sequence.masks(rows)[:, None], facial[:, None]
         images, masks, faces = (resized(x, self.size) for x in pictures)
         camera = sequence.camera.resized(self.size, self.size)
-        camera = Camera(
-            camera.world_to_camera.expand(len(rows), 4, 4),
-            camera.intrinsics.expand(len(rows), 3, 3),
-            camera.size,
-        )
         return Views(images, masks[:, 0], faces[:, 0], sequence.params.rows(rows), camera)
 
 
@@ -232,9 +245,8 @@ def gather(source: PeopleSource, people: Tensor, views: int, generator: torch.Ge
     """``views`` different views of each person in random order; one with fewer is seen again."""
     parts = []
     for person in people.tolist():
-        found = source.views(person)
-        order = torch.randperm(len(found.images), generator=generator)
-        parts.append(found.pick(order[torch.arange(views) % len(order)]))
+        order = torch.randperm(source.count(person), generator=generator)
+        parts.append(source.views(person, order[torch.arange(views) % len(order)]))
     return batch_of(joined(parts), people.repeat_interleave(views))
 
 

@@ -61,7 +61,7 @@ class ProceduralPeople:
         size: int = 128,
         cache: str | None = None,
     ) -> None:
-        self.first, self.count, self.grid, self.size = first, count, (yaws, pitches), size
+        self.first, self.people, self.grid, self.size = first, count, (yaws, pitches), size
         self.cache = Path(cache) if cache else None
         self.kept: dict[int, Views] = {}
         self.head_signature = ProceduralHead().signature
@@ -74,14 +74,22 @@ class ProceduralPeople:
         }
 
     def __len__(self) -> int:
-        return self.count
+        return self.people
 
-    def views(self, person: int) -> Views:
-        seed = self.first + person
-        if self.cache is None:
-            if person not in self.kept:
-                self.kept[person] = draw_person(seed, *self.grid, self.size)
-            return self.kept[person]
+    def count(self, person: int) -> int:
+        return self.grid[0] * self.grid[1]
+
+    def views(self, person: int, rows: Tensor | None = None) -> Views:
+        views = self._kept(person) if self.cache is None else self._cached(self.first + person)
+        return views if rows is None else views.pick(rows)
+
+    def _kept(self, person: int) -> Views:
+        if person not in self.kept:
+            self.kept[person] = draw_person(self.first + person, *self.grid, self.size)
+        return self.kept[person]
+
+    def _cached(self, seed: int) -> Views:
+        assert self.cache is not None
         path = self.cache / f"{seed:06d}-{self.grid[0]}x{self.grid[1]}-{self.size}-{VERSION}.safetensors"
         if path.is_file():
             try:

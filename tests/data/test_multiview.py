@@ -86,17 +86,19 @@ class Numbered:
 
     def __init__(self, people: int, views: int, person) -> None:
         self.head_signature, self.described = {}, {}
-        self.people, self.count, self.person = people, views, person
+        self.people, self.each, self.person = people, views, person
 
     def __len__(self) -> int:
         return self.people
 
-    def views(self, person: int):
-        rows = torch.zeros(self.count, dtype=torch.long)
-        views = self.person.pick(rows)
-        images = torch.zeros(self.count, 3, 2, 2, dtype=torch.uint8)
-        images[:, 0], images[:, 1] = person, torch.arange(self.count, dtype=torch.uint8)[:, None, None]
-        return views._replace(images=images)
+    def count(self, person: int) -> int:
+        return self.each
+
+    def views(self, person: int, rows: torch.Tensor | None = None):
+        rows = torch.arange(self.each) if rows is None else rows
+        images = torch.zeros(len(rows), 3, 2, 2, dtype=torch.uint8)
+        images[:, 0], images[:, 1] = person, rows.byte()[:, None, None]
+        return self.person.pick(torch.zeros_like(rows))._replace(images=images)
 
 
 def test_a_batch_is_people_one_after_the_other(person) -> None:
@@ -162,6 +164,8 @@ def folder(tmp_path_factory, person):
 def test_a_folder_holds_people_with_views(folder, person) -> None:
     source = TrackedPeople(folder, 64)
     assert len(source) == 2
+    assert source.count(1) == 2
+    assert torch.equal(source.views(1, torch.tensor([1])).images, person.images[3:4])
     a, b = source.views(0), source.views(1)
     assert torch.equal(a.images, person.images[:2])
     assert torch.equal(a.camera.world_to_camera, person.camera.world_to_camera[:2])
