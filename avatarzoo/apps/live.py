@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from avatarzoo.apps.live_avatar import LivePicture
     from avatarzoo.apps.live_meter import Meter
     from avatarzoo.apps.live_sources import Source
+    from avatarzoo.heads import HeadModel
     from avatarzoo.models.base import AvatarModule
     from avatarzoo.trackers.live import LiveTracker
 
@@ -162,7 +163,7 @@ def assemble(args: argparse.Namespace, module: AvatarModule) -> tuple[LiveTracke
         UsageError: windows for a method that has none.
         HeadModelMismatchError: ``--rest`` was tracked with another head model.
     """
-    from avatarzoo.apps.live_avatar import Avatar, LivePicture, identity_of
+    from avatarzoo.apps.live_avatar import Avatar, LivePicture, ground_of, identity_of
     from avatarzoo.trackers.embedding import ensure_embedding
     from avatarzoo.trackers.live import LiveTracker
     from avatarzoo.trackers.live_driving import Driving, framed, rest_of
@@ -171,20 +172,21 @@ def assemble(args: argparse.Namespace, module: AvatarModule) -> tuple[LiveTracke
     windows = {name: getattr(args, name) for name in ("foreground", "background") if getattr(args, name)}
     avatar = Avatar(module, state, windows)
     identity, size = identity_of(state), args.size or int(module.hparams.get("output_size", SIZE))
-    head = module.head if module.device.type == "cpu" else load_avatar_head(module)
+    head = module.head if module.device.type == "cpu" else head_again(module)
     ensure_embedding(head, progress=not args.quiet)
     rest = framed(head, size, identity=identity)
     if args.rest is not None:
         rest = rest_of(args.rest, head, size, identity)
     known = identity if args.identity == "avatar" else None
     tracker = LiveTracker(head, size, identity=known)
+    tracker.solver.warm_up()
+    avatar.draw(rest.params, rest.camera)  # what is compiled at first use is ready before the first picture
     relative = args.driving == "relative"
     driving = Driving(head, rest, relative, relative and not args.paste_back, identity is not None)
-    ground = float(module.hparams.get("background", 1.0))
-    return tracker, LivePicture(avatar, driving, args.paste_back, ground, args.side_by_side)
+    return tracker, LivePicture(avatar, driving, args.paste_back, ground_of(module, state), args.side_by_side)
 
 
-def load_avatar_head(module: AvatarModule):
+def head_again(module: AvatarModule) -> HeadModel:
     """The avatar's head model a second time, on the CPU, where the tracker works."""
     from avatarzoo.heads import load_head
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +15,7 @@ from avatarzoo.geometry.camera import Camera
 from avatarzoo.heads.base import HeadParams
 from avatarzoo.models.base import AvatarModule, AvatarState
 from avatarzoo.trackers.live import LiveFit
-from avatarzoo.trackers.live_driving import Driving
+from avatarzoo.trackers.live_driving import Driven, Driving
 
 Window = tuple[int, int]
 WINDOWS = ("foreground", "background")
@@ -59,12 +58,20 @@ def identity_of(state: AvatarState) -> torch.Tensor | None:
     return None if identity is None else identity[:1].float().cpu()
 
 
+def ground_of(module: AvatarModule, state: AvatarState) -> float | None:
+    """Grey level behind the head in the avatar's pictures; ``None`` where it is the filmed background."""
+    trained = state.tensors.get("ground")
+    if trained is not None and bool(trained.isnan()):
+        return None
+    return float(module.hparams.get("background", 1.0))
+
+
 class LivePicture:
     """Picture and fit to what is shown: the avatar alone, beside the driver, or in the driver's picture.
 
     Args:
         paste_back: lay the avatar over the driver's picture; the driving must then keep the driver's own pose.
-        ground: grey level behind the head in the avatar's pictures.
+        ground: see :func:`ground_of`.
         side_by_side: the driver's crop to the left.
     """
 
@@ -73,7 +80,7 @@ class LivePicture:
         avatar: Avatar,
         driving: Driving,
         paste_back: bool = False,
-        ground: float = 1.0,
+        ground: float | None = 1.0,
         side_by_side: bool = False,
     ) -> None:
         self.avatar, self.driving, self.ground = avatar, driving, ground
@@ -93,11 +100,12 @@ class LivePicture:
             driver = shot.picture if self.side_by_side else None
         return out if driver is None else np.concatenate([fit_height(driver, out.shape[0]), out], 1)
 
-    def pasted(self, picture: np.ndarray, fit: LiveFit, driven: Any) -> np.ndarray:
+    def pasted(self, picture: np.ndarray, fit: LiveFit, driven: Driven) -> np.ndarray:
         """The driver's picture with the avatar's head; it fades out while no face is seen."""
         square = self.square(fit.crop, fit.landmarks, picture.shape[:2])
         rgb, alpha = self.avatar.draw(driven.params, square.camera(driven.camera))
-        head, soft = head_colour(rgb, alpha, self.ground), feathered(alpha) * np.float32(driven.presence)
+        head = rgb if self.ground is None else head_colour(rgb, alpha, self.ground)
+        soft = feathered(alpha) * np.float32(driven.presence)
         return paste(picture, head, soft, chained(fit.crop, square))
 
 

@@ -141,6 +141,7 @@ class AnalyticTracker:
         self.model: LandmarkModel = landmark_model(head)
         self.prior = expression_prior(self.model)
         self.identity = np.zeros(head.n_identity)
+        self._eyeballs: tuple[bytes, np.ndarray] | None = None
         self.sigma = SIGMA * size / 2
         self.distance = 1.0
         weights = groups.landmark_weights()
@@ -208,10 +209,13 @@ class AnalyticTracker:
 
     @property
     def eyeballs(self) -> np.ndarray:
-        """``(2, 3)`` centres of this person's left and right eyeball."""
-        row = self.head.zeros(1, "cpu")._replace(identity=torch.from_numpy(self.identity).float()[None])
-        joints = self.head.joints(row)
-        return torch.cat([joints["eye_left"], joints["eye_right"]]).double().numpy()
+        """``(2, 3)`` centres of this person's left and right eyeball; found once for an identity."""
+        person = self.identity.tobytes()
+        if self._eyeballs is None or self._eyeballs[0] != person:
+            row = self.head.zeros(1, "cpu")._replace(identity=torch.from_numpy(self.identity).float()[None])
+            joints = self.head.joints(row)
+            self._eyeballs = person, torch.cat([joints["eye_left"], joints["eye_right"]]).double().numpy()
+        return self._eyeballs[1]
 
     def eyes(self, motion: Motion, targets: np.ndarray) -> np.ndarray:
         """Eye rotations ``(T, 6)``, left then right."""

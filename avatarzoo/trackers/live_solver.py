@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from avatarzoo.geometry.camera import Camera
+from avatarzoo.geometry.camera import project
 from avatarzoo.heads.base import HeadModel, HeadParams
 from avatarzoo.trackers import landmark_groups as groups
 from avatarzoo.trackers.analytic import AnalyticTracker
-from avatarzoo.trackers.gauss_newton import Motion, refine
+from avatarzoo.trackers.gauss_newton import Motion, Problem, refine
 from avatarzoo.trackers.gaze import hidden_eyes
 from avatarzoo.trackers.live_filters import OneEuro, PoseFilter
 from avatarzoo.trackers.priors import lids_after_gaze
@@ -42,6 +42,9 @@ class LiveSolver:
     The identity is fitted to the first frame and again to the first second, then stays. ``neutral``, the driver's face at rest, is
     the median over that second; until it is over, over what there is of it.
 
+    Attributes:
+        camera: sees the crop; its world frame is the head's neutral frame.
+
     Args:
         size, fov: of the square crop, pixels and degrees.
         identity: ``(1, n_identity)`` of the person, if it is known; none is fitted then.
@@ -65,7 +68,8 @@ class LiveSolver:
         """Begin with another person."""
         zeros = np.zeros(self.head.n_identity)
         self.tracker.identity = zeros if self.known is None else self.known[0].double().cpu().numpy()
-        self.problem = None
+        self.problem: Problem | None = None
+        self.camera = self.tracker.camera
         self.samples: list[tuple[np.ndarray, HeadParams]] = []
         self.started = 0.0
         self.calibrated = False
@@ -81,10 +85,17 @@ class LiveSolver:
         self.pose.reset()
         self.gaze.reset()
 
-    @property
-    def camera(self) -> Camera:
-        """Sees the crop; the world frame is the head's neutral frame."""
-        return self.tracker.camera
+    def warm_up(self) -> None:
+        """Solve a made-up face, so that what is loaded at first use is ready before the first picture."""
+        points = project(torch.from_numpy(self.tracker.model.mean).float()[None], self.camera)
+        for time in (0.0, 0.1):
+            self(points[0, :, :2].double().numpy(), time)
+        self.begin()
+
+    def placed(self) -> None:
+        """Take over the person and the camera that the tracker has found."""
+        self.problem = self.tracker.problem
+        self.camera = self.tracker.camera
 
     def __call__(self, points: np.ndarray, time: float, moved: bool = False) -> Solution | None:
         """Solve one frame.
@@ -116,7 +127,7 @@ class LiveSolver:
             self.tracker.fit_identity(landmarks)
         else:
             self.tracker.measure(landmarks)
-        self.problem = self.tracker.problem
+        self.placed()
 
     def calibrate(self, points: np.ndarray, time: float) -> None:
         """Gather the first second; at its end, fit the identity to all of it and solve the neutral face again."""
@@ -136,7 +147,7 @@ class LiveSolver:
         """Go on in another crop: the neutral face moves along with what is seen, so that nothing jumps."""
         before = self.params
         self.tracker.measure(points[None])
-        self.problem = self.tracker.problem
+        self.placed()
         self.restart()
         if self.calibrated and before is not None and self.neutral is not None:
             step = self.solve(points, time).params.translation - before.translation

@@ -12,8 +12,7 @@ from scipy.spatial.transform import Rotation
 
 from avatarzoo.geometry.camera import look_at_face, project
 from avatarzoo.heads import load_head
-from avatarzoo.trackers.live import LiveFit, LiveTracker, whole
-from avatarzoo.trackers.live_driving import Driving, Rest, framed
+from avatarzoo.trackers.live import LiveTracker, whole
 from avatarzoo.trackers.live_faces import FaceFollower, Sighting
 from avatarzoo.trackers.live_filters import OneEuro, PoseFilter
 from avatarzoo.trackers.live_solver import LiveSolver
@@ -324,71 +323,6 @@ def test_a_new_picture_size_does_not_move_the_driver(head, film):
     assert (moved[35] - moved[34]).norm() < 0.004
     assert (fits[35].params.rotation - fits[34].params.rotation).norm() < 0.06
     assert all(fit.error < 1 for fit in fits[35:])
-
-
-# ---- driving ---------------------------------------------------------------------------------------------------------
-
-
-def fit_of(head, params, neutral, valid=True):
-    return LiveFit(
-        params, look_at_face(1.0, 20, SIZE), whole((SIZE, SIZE), SIZE), valid, LOST, 1, neutral, 0.5, ()
-    )
-
-
-def person(head, **fields):
-    params = head.zeros(1)
-    for name, value in fields.items():
-        getattr(params, name)[0, : len(value)] = torch.tensor(value)
-    return params
-
-
-def test_relative_driving_is_the_drivers_change_on_the_avatar(head):
-    rest = Rest(
-        person(head, expression=[0.1], rotation=[0, 0.1, 0], translation=[0.0, 0.02, 0]), look_at_face(1.2)
-    )
-    neutral = person(head, expression=[0.2, 0.3], rotation=[0, 0.2, 0], translation=[0.05, 0, 0])
-    now = person(
-        head, expression=[0.5, 0.1], rotation=[0, 0.5, 0], translation=[0.06, 0.01, 0], identity=[2.0]
-    )
-    driven = Driving(head, rest)(fit_of(head, now, neutral), 0.0)
-    assert torch.allclose(
-        driven.params.expression[0, :2], torch.tensor([0.4, 0.0])
-    )  # the second ends at its bound
-    assert torch.allclose(driven.params.rotation, torch.tensor([[0, 0.4, 0]]), atol=1e-5)
-    assert torch.allclose(driven.params.translation, torch.tensor([[0.01, 0.03, 0]]), atol=1e-6)
-    assert float(driven.params.identity.abs().max()) == 0
-    assert driven.camera is rest.camera
-    plain = Driving(head, rest, relative_expression=False, relative_pose=False)(
-        fit_of(head, now, neutral), 0.0
-    )
-    assert torch.allclose(plain.params.expression, now.expression)
-    assert torch.allclose(plain.params.rotation, now.rotation)
-    assert not torch.equal(plain.camera.world_to_camera, rest.camera.world_to_camera)
-
-
-def test_a_lost_face_is_held_then_goes_to_rest_and_comes_back_gently(head):
-    rest = framed(head, SIZE)
-    neutral, now = head.zeros(1), person(head, expression=[0.8], rotation=[0, 0.4, 0])
-    driving = Driving(head, rest)
-    values = []
-    for k in range(100):
-        driven = driving(fit_of(head, now, neutral, valid=k < 10 or k >= 70), k / FPS)
-        values.append(float(driven.params.expression[0, 0]))
-    assert values[9] == values[20] == pytest.approx(0.8)  # held
-    assert 0.1 < values[40] < 0.7  # easing
-    assert values[65] == 0
-    assert 0 < values[71] < 0.5  # on the way back
-    assert values[-1] == pytest.approx(0.8)
-    assert max(abs(np.diff(values))) < 0.15
-
-
-def test_rest_frames_the_face_like_a_crop(head):
-    rest = framed(head, 400)
-    points = project(head.landmark_points(head(rest.params)), rest.camera)[0, :, :2]
-    assert abs(float((points[10] - points[152]).norm()) / 400 - 0.52) < 0.02
-    middle = (points.amin(0) + points.amax(0)) / 2
-    assert abs(float(middle[0]) - 200) < 4
-    assert abs(float(middle[1]) - 212) < 6
 
 
 # ---- real pictures ---------------------------------------------------------------------------------------------------
