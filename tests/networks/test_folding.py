@@ -8,13 +8,8 @@ import torch.nn.functional as F
 
 from avatarzoo.networks.double_styleunet import DoubleStyleUNet, look_up
 from avatarzoo.networks.feature_generator import Features
-from avatarzoo.networks.folding import (
-    FoldedDoubleStyleUNet,
-    FoldedStyleUNet,
-    block_basis,
-    blocks_of,
-    look_up_rows,
-)
+from avatarzoo.networks.folded_double import FoldedDoubleStyleUNet, look_up_rows
+from avatarzoo.networks.folding import FoldedStyleUNet, block_basis, blocks_of
 from avatarzoo.networks.haar import haar_merge, haar_split
 from avatarzoo.networks.styleunet import StyleUNet
 
