@@ -260,6 +260,20 @@ def test_paste_returns_a_crop_to_its_place():
     assert (red[40, 112] != picture[40, 112]).any()
 
 
+@pytest.mark.parametrize("size", [64, 128, 320])
+def test_paste_does_not_shift(size):
+    """A slope of four levels a pixel would show a quarter of a pixel."""
+    picture = np.broadcast_to(np.arange(60, dtype=np.uint8)[:, None] * 4, (60, 60))[..., None].repeat(3, 2)
+    picture = np.ascontiguousarray((picture.astype(int) + picture.transpose(1, 0, 2)) // 2).astype(np.uint8)
+    crop = square_crop(torch.tensor([[30.2, 29.6]]), torch.tensor([50.0]), size)
+    cut = crop.picture(picture, border="edge").astype(np.float32) / 255
+    alpha = feathered(np.ones((size, size), np.float32))
+    out = paste(picture, cut, alpha, crop.matrix[0].double().numpy())
+    difference = (out.astype(int) - picture)[12:48, 12:48]
+    assert abs(difference.mean()) < 0.4
+    assert np.abs(difference).max() <= 2
+
+
 def test_paste_outside_of_the_picture_changes_nothing():
     picture = np.full((50, 60, 3), 9, np.uint8)
     crop = square_crop(torch.tensor([[500.0, 500.0]]), torch.tensor([40.0]), 32)
