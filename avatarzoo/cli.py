@@ -11,7 +11,10 @@ from typing import Any
 APPS = {
     "track": ("avatarzoo.apps.track", "a video to head parameters, crops and masks"),
     "live": ("avatarzoo.apps.live", "a camera or a video drives an avatar, live"),
-    "export": ("avatarzoo.apps.export", "a checkpoint to PLY or a self-contained avatar file"),
+    "export": (
+        "avatarzoo.apps.export",
+        "a checkpoint to PLY, a self-contained avatar file, ONNX or torch.export",
+    ),
     "embed": ("avatarzoo.apps.embed", "find the landmark embedding of a head model"),
     "assets": ("avatarzoo.apps.assets", "list, fetch and verify weights and licensed files"),
     "data": ("avatarzoo.apps.data", "what is there of a public data set, and what is missing"),

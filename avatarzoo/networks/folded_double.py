@@ -156,27 +156,37 @@ class FoldedDoubleStyleUNet(nn.Module):
         feature, picture = (cut(x, corner, self.grid) for x in (self.back, self.back_picture))
         rest = [picture]
         if self.back_noise is not None:
-            rest.append(self.back_noise.expand(len(picture), -1, -1, -1))
+            rest.append(self.back_noise.expand(picture.shape[0], -1, -1, -1))
         return Backdrop(feature, torch.cat(rest, 1), F.conv2d(feature, self.mask_back, padding=1))
+
+    def forget_background(self) -> None:
+        """Keep no background: only a :meth:`backdrop` that was made before can be shown."""
+        del self.back, self.back_picture, self.back_noise, self.mask_back
 
     def forward(
         self,
         render: Float[Tensor, "b 3 r r"],
-        uv: Float[Tensor, "b 2 g g"],
-        mask_face: Float[Tensor, "b 1 g g"],
+        places: Int[Tensor, "b g g"] | None,
         corner: Corner,
         backdrop: Backdrop,
     ) -> DoubleOutput:
-        """As :meth:`DoubleStyleUNet.forward`; ``corner`` is the window's in cells of the foreground."""
+        """As :meth:`DoubleStyleUNet.forward`.
+
+        Args:
+            render: texture render, not moved by the window.
+            places: of :func:`rows_at`; not needed without a neural texture.
+            corner: of the window in cells of the foreground.
+            backdrop: of :meth:`backdrop`.
+        """
         render = arranged(render.to(self.decoder.kernel.dtype))
         feature, rest = self.foreground(pad_outside(render, self.grid), corner)
         if self.noise is not None:
-            rest = torch.cat([rest, cut(self.noise, corner, self.grid).expand(len(rest), -1, -1, -1)], 1)
+            rest = torch.cat([rest, cut(self.noise, corner, self.grid).expand(rest.shape[0], -1, -1, -1)], 1)
         mask = torch.tanh(self.mask(feature) + backdrop.mask)
         gate = (GATE_GAIN * mask).clamp(-1, 1) * 0.5 + 0.5
         feature, rest = torch.lerp(feature, backdrop.feature, gate), torch.lerp(rest, backdrop.rest, gate)
-        if self.texture is not None:
-            face = look_up_rows(self.texture, uv, mask_face > 0, self.grid)
+        if self.texture is not None and places is not None:
+            face = look_up_rows(self.texture, places)
             feature, rest = feature.add_(face[:, : feature.shape[1]]), rest.add_(face[:, feature.shape[1] :])
         picture, *noise = rest.split([12, *(4**n for n in range(self.levels))], 1)
         maps = [F.pixel_shuffle(block, 2**n) for n, block in enumerate(noise) for _ in range(2)]
@@ -190,10 +200,13 @@ def rows_of(*maps: Float[Tensor, "1 n g g"]) -> Float[Tensor, "rows channels"]:
     return F.pad(rows, (0, 0, 0, 1)).contiguous()
 
 
-def look_up_rows(
-    texture: Float[Tensor, "rows c"], uv: Float[Tensor, "b 2 g g"], inside: Bool[Tensor, "b 1 g g"], grid: int
-) -> Float[Tensor, "b c g g"]:
-    """``grid_sample`` with nearest neighbours and zeros outside; halves are rounded to the even texel, as it does."""
+def rows_at(uv: Float[Tensor, "b 2 g g"], inside: Bool[Tensor, "b 1 g g"], grid: int) -> Int[Tensor, "b g g"]:
+    """Rows of the texels that ``grid_sample`` finds nearest; the row of zeros outside. Halves are rounded to even, as there."""
     x, y = ((uv.float() + 1) * (grid / 2) - 0.5).round().long().unbind(1)
     inside = inside[:, 0] & (x >= 0) & (x < grid) & (y >= 0) & (y < grid)
-    return F.embedding(torch.where(inside, y * grid + x, grid * grid), texture).permute(0, 3, 1, 2)
+    return torch.where(inside, y * grid + x, grid * grid)
+
+
+def look_up_rows(texture: Float[Tensor, "rows c"], places: Int[Tensor, "b g g"]) -> Float[Tensor, "b c g g"]:
+    """The neural texture as it is seen."""
+    return F.embedding(places, texture).permute(0, 3, 1, 2)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import lightning as L
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ import torch
 from plyfile import PlyData
 
 from avatarzoo import cli
-from avatarzoo.models import AvatarState, GaussianDejaVu
+from avatarzoo.models import AvatarState, GaussianDejaVu, StyleAvatar
 
 
 @pytest.fixture(scope="module")
@@ -19,11 +21,14 @@ def checkpoint(tmp_path_factory):
     with torch.no_grad():
         module.identity.normal_()
         module.global_delta.normal_(std=0.3)
+    return saved(module, tmp_path_factory.mktemp("export") / "avatar.ckpt")
+
+
+def saved(module, path):
     trainer = L.Trainer(
         accelerator="cpu", logger=False, enable_checkpointing=False, enable_model_summary=False
     )
     trainer.strategy.connect(module)
-    path = tmp_path_factory.mktemp("export") / "avatar.ckpt"
     trainer.save_checkpoint(path, weights_only=True)
     return path, module
 
@@ -64,12 +69,17 @@ def test_avatar_file(checkpoint, tmp_path):
 @pytest.mark.parametrize(
     ("args", "words"),
     [
-        (["a.obj"], ".ply or .safetensors"),
+        (["a.obj"], ".ply, .safetensors, .onnx or .pt2"),
         (["a.ply", "--expression", "smirkle=1"], "jawOpen"),
         (["a.ply", "--expression", "jawOpen"], "NAME=VALUE"),
         (["a.ply", "--expression", "jawOpen=wide"], "NAME=VALUE"),
         (["a.ply", "--expression", "jawOpen=nan"], "NAME=VALUE"),
         (["a.safetensors", "--expression", "jawOpen=1"], "leave it out"),
+        (["a.ply", "--batch", "2"], "leave them out"),
+        (["a.ply", "--foreground-window", "1", "2"], "leave them out"),
+        (["a.onnx", "--batch", "0"], "from 1 to 64 or dynamic"),
+        (["a.onnx"], "has no network"),
+        (["a", "--format", "torch-export"], "has no network"),
         (["file/a.ply"], "cannot be written"),
         (["file/a.safetensors"], "cannot be written"),
     ],
@@ -83,6 +93,39 @@ def test_mistakes_are_one_sentence(checkpoint, tmp_path, monkeypatch, capsys, ar
     assert words in said
     assert "\n" not in said
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_the_format_names_the_file(checkpoint, tmp_path, capsys):
+    assert run(checkpoint, tmp_path / "v1.2", "--format", "safetensors") == 0
+    assert AvatarState.load(tmp_path / "v1.2.safetensors").method == "GaussianDejaVu"
+    assert str(tmp_path / "v1.2.safetensors") in capsys.readouterr().out
+
+
+@pytest.fixture(scope="module")
+def portrait(tmp_path_factory):
+    torch.manual_seed(0)
+    return saved(
+        StyleAvatar(input_size=32, output_size=32, channel_max=4, lambda_gan=0.0),
+        tmp_path_factory.mktemp("portrait") / "avatar.ckpt",
+    )
+
+
+def test_a_network_and_its_facts(portrait, tmp_path):
+    windows = ["--foreground-window", "5", "3", "--background-window", "4", "4"]
+    assert run(portrait, tmp_path / "a.pt2", "--batch", "dynamic", *windows) == 0
+    network = torch.export.load(tmp_path / "a.pt2").module()
+    image, mask = network(render=torch.zeros(3, 3, 32, 32), uv=-torch.ones(3, 3, 32, 32))
+    assert (image.shape, mask.shape) == ((3, 3, 32, 32), (3, 1, 16, 16))
+    facts = json.loads((tmp_path / "a.json").read_text())
+    assert (facts["file"], facts["kind"], facts["batch"]) == ("a.pt2", "torch-export", "dynamic")
+    assert (facts["windows"]["foreground"], facts["windows"]["background"]) == ([5, 3], [4, 4])
+    assert facts["head"] == portrait[1].head.signature
+
+
+def test_a_window_beyond_the_picture(portrait, tmp_path, capsys):
+    assert run(portrait, tmp_path / "a.onnx", "--foreground-window", "9", "0") == 2
+    assert "between 0 and 8" in capsys.readouterr().err
+    assert not [*tmp_path.iterdir()]
 
 
 def test_no_checkpoint(tmp_path, capsys):

@@ -28,6 +28,7 @@ from avatarzoo.networks.folded_double import (
     both,
     cut,
     look_up_rows,
+    rows_at,
     rows_of,
 )
 from avatarzoo.networks.folding import FoldedStyleUNet
@@ -91,12 +92,14 @@ class FoldedPortrait(nn.Module):
             render = cut_condition(conditions.render, foreground)
             image = self.image(render if self.variant == "single" else self._typed(render))
             return PortraitImage(image, None)
-        uv, mask_face = lookup_inputs(cut_condition(conditions.uv, foreground))
+        places = None
+        if self.variant != "no_neural_texture":
+            uv, mask_face = lookup_inputs(cut_condition(conditions.uv, foreground))
+            places = rows_at(uv, mask_face > 0, self.grid)
         if self.texture is not None:
-            texture = look_up_rows(self.texture, uv, mask_face > 0, self.grid)
-            return PortraitImage(self.image(texture), None)
+            return PortraitImage(self.image(look_up_rows(self.texture, places)), None)
         corner = both(foreground, lambda at: at + self.grid // 4)
-        drawn = self.image(conditions.render, uv, mask_face, corner, backdrop)
+        drawn = self.image(conditions.render, places, corner, backdrop)
         return PortraitImage(drawn.image, drawn.mask)
 
     def _typed(self, x: Tensor) -> Tensor:
