@@ -96,7 +96,7 @@ class FoldedPortrait(nn.Module):
         if self.variant != "no_neural_texture":
             uv, mask_face = lookup_inputs(cut_condition(conditions.uv, foreground))
             places = rows_at(uv, mask_face > 0, self.grid)
-        if self.texture is not None:
+        if self.texture is not None and places is not None:
             return PortraitImage(self.image(look_up_rows(self.texture, places)), None)
         corner = both(foreground, lambda at: at + self.grid // 4)
         drawn = self.image(conditions.render, places, corner, backdrop)
@@ -145,6 +145,16 @@ def animation(module: StyleAvatar, state: AvatarState) -> Animation:
     identity = state.tensors["identity"].to(module.device)
     ground, level = state.tensors["ground"].to(module.device), module.hparams["background"]
 
+    kept: dict[Corner, Backdrop | None] = {}
+
+    def backdrop(window: Corner) -> Backdrop | None:
+        if not isinstance(window, tuple):
+            return network.backdrop(window)
+        if window not in kept:
+            kept.clear()
+            kept[window] = network.backdrop(window)
+        return kept[window]
+
     @torch.no_grad()
     def animate(
         params: HeadParams,
@@ -154,7 +164,16 @@ def animation(module: StyleAvatar, state: AvatarState) -> Animation:
     ) -> AvatarImage:
         params = params._replace(identity=identity.expand(params.batch, -1))
         conditions = module.renderer(params, camera)
-        window: Corner = (centre(network.grid),) * 2 if foreground is None else foreground
-        return composed(network(conditions, window, background), ground, level, camera.size)
+        window = (centre(network.grid),) * 2 if foreground is None else common(foreground)
+        drawn = network.draw(
+            conditions, window, backdrop(window if background is None else common(background))
+        )
+        return composed(drawn, ground, level, camera.size)
 
     return animate
+
+
+def common(windows: Int[Tensor, "b 2"]) -> Corner:
+    """The corner that all samples share, as numbers, where they do."""
+    corners = {(x, y) for x, y in windows.tolist()}
+    return corners.pop() if len(corners) == 1 else windows
