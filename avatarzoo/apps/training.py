@@ -116,7 +116,9 @@ class AvatarCLI(LightningCLI):
             enable_version_counter=False,
         )
         kwargs.setdefault("enable_model_summary", False)
-        extra = [*(kwargs.pop("callbacks", None) or []), checkpoints, TQDMProgressBar(refresh_rate=10)]
+        extra = [*(kwargs.pop("callbacks", None) or []), checkpoints]
+        if config.trainer.enable_progress_bar is not False:
+            extra.append(TQDMProgressBar(refresh_rate=10))
         logger = CSVLogger(root, name="log", version="") if command == "fit" else False
         defaults = {"callbacks": extra, "default_root_dir": str(root)}
         if config.trainer.logger is None:

@@ -64,7 +64,7 @@ class ProceduralActorDataModule(FrameDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__(batch_size, train_fraction, background, seed)
-        self.save_hyperparameters()
+        self.save_hyperparameters(logger=False)  # names may repeat those of the method
 
     def setup(self, stage: str) -> None:
         if hasattr(self, "frames"):

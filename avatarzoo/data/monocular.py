@@ -35,7 +35,7 @@ class TrackedSequenceDataModule(FrameDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__(batch_size, train_fraction, background, seed)
-        self.save_hyperparameters()
+        self.save_hyperparameters(logger=False)  # names may repeat those of the method
         self.tracked: TrackedSequence | None = None
 
     def open(self) -> TrackedSequence:

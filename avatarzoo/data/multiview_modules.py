@@ -122,7 +122,7 @@ class ProceduralPeopleDataModule(MultiViewDataModule):
                 f"{held_out}; without held-out people nothing can be measured."
             )
         super().__init__(people, views, portraits, portraits_first, size, background, seed)
-        self.save_hyperparameters()
+        self.save_hyperparameters(logger=False)  # names may repeat those of the method
 
     def setup(self, stage: str) -> None:
         if hasattr(self, "source"):
@@ -160,7 +160,7 @@ class TrackedPeopleDataModule(MultiViewDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__(people, views, portraits, portraits_first, size, background, seed)
-        self.save_hyperparameters()
+        self.save_hyperparameters(logger=False)  # names may repeat those of the method
 
     def setup(self, stage: str) -> None:
         if hasattr(self, "source"):

@@ -175,7 +175,7 @@ class TrackedPortraitDataModule(PortraitDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__(region, batch_size, train_fraction, background, seed)
-        self.save_hyperparameters()
+        self.save_hyperparameters(logger=False)  # names may repeat those of the method
         self.tracked: list[TrackedSequence] = []
 
     def open(self) -> list[TrackedSequence]:
@@ -253,7 +253,7 @@ class ProceduralPortraitDataModule(PortraitDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__(region, batch_size, train_fraction, background, seed)
-        self.save_hyperparameters()
+        self.save_hyperparameters(logger=False)  # names may repeat those of the method
 
     def load(self) -> list[FrameStore]:
         self.head_signature = load_head("procedural").signature

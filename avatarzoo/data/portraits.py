@@ -197,7 +197,7 @@ class PortraitFolder(PortraitDataModule):
         threads: int = 4,
     ) -> None:
         super().__init__(batch_size, seed)
-        self.save_hyperparameters()
+        self.save_hyperparameters(logger=False)  # names may repeat those of the method
 
     def setup(self, stage: str) -> None:
         from avatarzoo.data.layouts import layout
@@ -240,7 +240,7 @@ class ProceduralPortraits(PortraitDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__(batch_size, seed)
-        self.save_hyperparameters()
+        self.save_hyperparameters(logger=False)  # names may repeat those of the method
 
     def setup(self, stage: str) -> None:
         if hasattr(self, "store"):

@@ -128,6 +128,10 @@ class ProceduralActor:
         drawn = torch.from_numpy(drawn).permute(0, 3, 1, 2)
         return drawn[:, :3], drawn[:, 3:4], drawn[:, 4:]
 
+    def depth(self, params: HeadParams, camera: Camera | None = None) -> Float[Tensor, "b h w"]:
+        """Camera depth in metres of what :meth:`render` draws, one sample per pixel; 0 on the background."""
+        return rasterize_mesh(self._geometry(params), self._faces, camera or self.camera).depth
+
     def _background(self, size: tuple[int, int]) -> np.ndarray:
         """``(H, W, 3)``."""
         picture = F.interpolate(self.background, size, mode="bicubic", align_corners=False).clamp(0, 1)

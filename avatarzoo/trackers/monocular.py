@@ -47,7 +47,7 @@ class MonocularVideoDataModule(TrackedSequenceDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__(sequence or "", batch_size, train_fraction, max_frames, background, seed)
-        self.save_hyperparameters()
+        self.save_hyperparameters(logger=False)  # names may repeat those of the method
 
     def prepare_data(self) -> None:
         self.open()

@@ -55,7 +55,7 @@ class PortraitVideoDataModule(TrackedPortraitDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__(sequences or [], region, batch_size, train_fraction, max_frames, background, seed)
-        self.save_hyperparameters()
+        self.save_hyperparameters(logger=False)  # names may repeat those of the method
 
     def prepare_data(self) -> None:
         self.open()
