@@ -12,6 +12,7 @@ from avatarzoo.priors.next3d_config import Next3DConfig
 from avatarzoo.priors.released import load_eg3d
 from avatarzoo.priors.released_invertavatar import InvertAvatarCheckpoint, load_invertavatar, load_next3d
 from avatarzoo.priors.released_styleavatar import StyleAvatarCheckpoint, load_styleavatar
+from avatarzoo.priors.small_prior import small_prior
 
 __all__ = [
     "RELEASED",
@@ -36,4 +37,5 @@ __all__ = [
     "load_styleavatar",
     "official_key_map",
     "save_generator",
+    "small_prior",
 ]

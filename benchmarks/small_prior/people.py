@@ -16,19 +16,31 @@ from jaxtyping import Float
 from torch import Tensor
 
 from avatarzoo.data.procedural import ProceduralActor
-from avatarzoo.data.procedural_people import IDENTITY_SPREAD, Portraits, joined, render_person
+from avatarzoo.data.procedural_people import (
+    IDENTITY_SPREAD,
+    UNITS_PER_METRE,
+    Portraits,
+    joined,
+    neutral,
+    portrait_camera,
+    render_person,
+)
 
 SIZE = 128
 BACKGROUND = 1.0
 
 
 class People(NamedTuple):
-    """Portraits (``people`` counts from 0) and one row per person: identity coefficients, colours and light."""
+    """Portraits (``people`` counts from 0), their depths, and one row per person: identity coefficients, colours and light.
+
+    ``depths``: camera depth in world units at half the pictures' resolution, 0 where nobody is.
+    """
 
     portraits: Portraits
     identity: Float[Tensor, "p 100"]
     look: Float[Tensor, "p 45"]
     axes: Float[Tensor, "100 s"]
+    depths: Float[Tensor, "n h w"]
 
 
 def look_numbers(actor: ProceduralActor) -> Float[np.ndarray, " 45"]:
@@ -47,13 +59,23 @@ def shape_axes(actor: ProceduralActor, count: int) -> Float[Tensor, "i c"]:
 
 def gather(seeds: range, views: int, axes: int = 24) -> People:
     """Render everybody; about one second a person."""
-    portraits, identity, look = [], [], []
+    portraits, identity, look, depths = [], [], [], []
     for number, seed in enumerate(seeds):
         pictures, actor = render_person(seed, views, SIZE, BACKGROUND)
         portraits.append(pictures._replace(people=torch.full((views,), number)))
+        depths.append(depth_maps(actor, pictures))
         identity.append(actor.identity[0])
         look.append(torch.from_numpy(look_numbers(actor)).float())
-    return People(joined(iter(portraits)), torch.stack(identity), torch.stack(look), shape_axes(actor, axes))
+    shape = shape_axes(actor, axes)
+    return People(joined(iter(portraits)), torch.stack(identity), torch.stack(look), shape, torch.cat(depths))
+
+
+@torch.no_grad()
+def depth_maps(actor: ProceduralActor, portraits: Portraits) -> Float[Tensor, "n h w"]:
+    """Camera depths in world units at half the pictures' resolution, half precision."""
+    camera = portrait_camera(portraits.labels, SIZE // 2)
+    depth = actor.depth(neutral(actor, len(portraits.labels)), camera)
+    return (depth * UNITS_PER_METRE).half()
 
 
 def codes(people: People, looks: int = 24) -> Float[Tensor, "p z"]:
