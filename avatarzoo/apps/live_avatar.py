@@ -34,7 +34,7 @@ class Avatar:
     def __init__(
         self, module: AvatarModule, state: AvatarState, windows: dict[str, Window] | None = None
     ) -> None:
-        self.module, self.state = module, state
+        self.device, self.animate = module.device, module.animation(state)
         windows = windows or {}
         known = inspect.signature(module.animate).parameters
         if unknown := [name for name in windows if name not in known]:
@@ -46,8 +46,7 @@ class Avatar:
     @torch.inference_mode()
     def draw(self, params: HeadParams, camera: Camera) -> tuple[np.ndarray, np.ndarray]:
         """``(S, S, 3)`` and ``(S, S)`` float32 in [0, 1]: colours and alpha."""
-        device = self.module.device
-        image = self.module.animate(self.state, params.to(device), camera.to(device), **self.windows)
+        image = self.animate(params.to(self.device), camera.to(self.device), **self.windows)
         rgb = image.rgb[0].permute(1, 2, 0).clamp(0, 1)
         return rgb.float().cpu().numpy(), image.alpha[0, 0].clamp(0, 1).float().cpu().numpy()
 

@@ -6,6 +6,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -99,6 +100,10 @@ class AvatarModule(L.LightningModule, ABC):
     @abstractmethod
     def animate(self, state: AvatarState, params: HeadParams, camera: Camera) -> AvatarImage:
         """Render the person with the expression and pose of ``params`` (B rows) seen by ``camera`` (1 or B)."""
+
+    def animation(self, state: AvatarState) -> Callable[..., AvatarImage]:
+        """:meth:`animate` of one person, for many frames: methods that can prepare something for it do so here, once."""
+        return partial(self.animate, state)
 
     def generate(self, seed: int) -> AvatarState:
         """Make a person up; the same seed gives the same person.

@@ -10,8 +10,8 @@ def update_average(average: torch.nn.Module, network: torch.nn.Module, decay: fl
     """Move the averaged parameters towards the network's; buffers are copied."""
     for kept, new in zip(average.parameters(), network.parameters()):
         kept.lerp_(new.to(kept.dtype), 1 - decay)
-    for kept, new in zip(average.buffers(), network.buffers()):
-        kept.copy_(new)
+    for old, current in zip(average.buffers(), network.buffers()):
+        old.copy_(current)
 
 
 def finite_gradients(network: torch.nn.Module) -> None:

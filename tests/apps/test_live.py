@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from functools import partial
 
 import numpy as np
 import pytest
@@ -219,6 +220,9 @@ def test_windows_go_to_methods_that_have_them_only(live_avatar):
         def animate(self, state, params, camera, foreground=None, background=None):
             seen.update(foreground=foreground, background=background)
             return AvatarImage(torch.ones(1, 3, 8, 8), torch.ones(1, 1, 8, 8))
+
+        def animation(self, state):
+            return partial(self.animate, state)
 
     avatar = Avatar(Windowed(), state, {"background": (30, 32)})
     rest = framed(module.head, 8)
