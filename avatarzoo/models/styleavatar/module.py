@@ -48,7 +48,7 @@ class StyleAvatar(AvatarModule):
         preset: ``avatarzoo``, ``paper`` or ``official_release``, see :data:`objective.PRESETS`.
         lambda_l1, lambda_perceptual, lambda_mask, lambda_gan, lambda_r1: override one weight; no discriminator without GAN.
         perceptual: overrides the preset's: ``vgg19`` (the paper's, needs its weights), ``multiscale`` (needs none), ``none``.
-        lr, weight_decay: of AdamW for generators and discriminator.
+        lr, momentum, weight_decay: of AdamW for generators and discriminator; momentum (beta 1) pays where there is no GAN.
         max_norm: gradients of each generator are clipped to it.
         freeze_features_after: steps of this run after which face texture and background stay as they are.
         window: sliding windows per ``sample``, per ``batch`` (as published) or ``none``.
@@ -79,6 +79,7 @@ class StyleAvatar(AvatarModule):
         lambda_r1: float | None = None,
         perceptual: Perceptual | None = None,
         lr: float = 2e-3,
+        momentum: float = 0.0,
         weight_decay: float = 0.01,
         max_norm: float = 1.0,
         freeze_features_after: int = 10_000,
@@ -219,7 +220,7 @@ class StyleAvatar(AvatarModule):
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         hp = self.hparams
         networks = [n for n in (self.generator, self.discriminator) if n is not None]
-        options = {"lr": hp["lr"], "betas": (0.0, 0.99), "weight_decay": hp["weight_decay"]}
+        options = {"lr": hp["lr"], "betas": (hp["momentum"], 0.99), "weight_decay": hp["weight_decay"]}
         fused = self.device.type in ("cpu", "cuda")
         return [torch.optim.AdamW(n.parameters(), fused=fused, **options) for n in networks]
 
