@@ -323,8 +323,7 @@ class StyleAvatar(AvatarModule):
         """Let the watchdog see this step's losses; it acts when the discriminator has won."""
         assert self.discriminator is not None
         losses = float(logs.pop("fooled")), float(logs["discriminator"])
-        news = self.watchdog.attend(*losses, self.discriminator, self.optimizers()[1].optimizer)
-        if news:
+        if news := self.watchdog.attend(*losses, self.discriminator, self.optimizers()[1].optimizer):
             print(f"Step {self.global_step}: {news}")
             self.trainer.should_stop = self.watchdog.action == "stop"
 
