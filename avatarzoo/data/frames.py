@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import lightning as L
 import torch
@@ -15,6 +16,8 @@ from avatarzoo.data.batch import AvatarBatch
 from avatarzoo.errors import UsageError
 from avatarzoo.geometry.camera import Camera
 from avatarzoo.heads.base import HeadParams
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -77,6 +80,16 @@ def to_float_batch(batch: dict[str, Any], background: float | None) -> AvatarBat
     features = batch["features"].unsqueeze(1).float().div_(255)
     rest = {k: batch[k] for k in ("params", "camera", "index", "video") if k in batch}
     return AvatarBatch(image=image, mask=mask, features=features, **rest)  # type: ignore[typeddict-item]
+
+
+def read_ahead(batch: Callable[[int], T], steps: range) -> Iterator[T]:
+    """``batch(step)`` of all steps in order; the next one is read on a thread of its own while this one trains."""
+    with ThreadPoolExecutor(1) as ahead:
+        upcoming = None
+        for step in steps:
+            current = upcoming or ahead.submit(batch, step)
+            upcoming = ahead.submit(batch, step + 1) if step + 1 in steps else None
+            yield current.result()
 
 
 class StepLoader:

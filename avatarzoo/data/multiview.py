@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import UInt8
 from torch import Tensor
 
-from avatarzoo.data.frames import StepLoader
+from avatarzoo.data.frames import StepLoader, read_ahead
 from avatarzoo.data.sequence import INFO, TrackedSequence
 from avatarzoo.errors import BadDatasetError, HeadModelMismatchError
 from avatarzoo.geometry.camera import Camera
@@ -213,12 +213,7 @@ class MultiViewLoader:
         return self.steps
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        with ThreadPoolExecutor(1) as ahead:  # the next batch is read while this one trains
-            upcoming = None
-            for step in range(self.first(), self.steps):
-                current = upcoming or ahead.submit(self.batch, step)
-                upcoming = ahead.submit(self.batch, step + 1) if step + 1 < self.steps else None
-                yield current.result()
+        yield from read_ahead(self.batch, range(self.first(), self.steps))
 
     def batch(self, step: int) -> dict[str, Any]:
         """``views``, one of the ``people`` after the other; ``portraits`` where there are any."""

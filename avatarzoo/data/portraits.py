@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from avatarzoo.data.frames import StepLoader
+from avatarzoo.data.frames import StepLoader, read_ahead
 from avatarzoo.data.procedural_people import Portraits, render_people
 from avatarzoo.errors import BadDatasetError, UsageError
 
@@ -103,12 +103,7 @@ class PortraitLoader:
         return self.steps
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
-        with ThreadPoolExecutor(1) as ahead:  # the next batch is read while this one trains
-            upcoming = None
-            for step in range(self.first(), self.steps):
-                current = upcoming or ahead.submit(self.batch, step)
-                upcoming = ahead.submit(self.batch, step + 1) if step + 1 < self.steps else None
-                yield current.result()
+        yield from read_ahead(self.batch, range(self.first(), self.steps))
 
     def batch(self, step: int) -> dict[str, Tensor]:
         """This process's part of batch ``step``."""

@@ -46,7 +46,9 @@ def load_generator(path: str | Path) -> TriPlaneGenerator:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
         if header.get("format") != FORMAT:
             raise ValueError("another format")
-        with torch.device("meta"):
+        with torch.random.fork_rng(
+            devices=[]
+        ):  # the meta device would be slower: its first use imports torch's compiler
             generator = TriPlaneGenerator(EG3DConfig.from_dict(json.loads(header["config"])))
         generator.load_state_dict(tensors, assign=True)
     except FileNotFoundError as error:
