@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import nn
 
-LOSS_PREFIXES = ("loss.",)
-"""Submodules that judge pictures and are no part of a method."""
+LOSS_PREFIXES = ("loss.", "discriminator.", "average.")
+"""Submodules that judge pictures, or are copies that follow the trained ones: no part of a method's size."""
 
 
 class Costs:

@@ -74,9 +74,12 @@ def to_bytes(rgb: Tensor) -> np.ndarray:
 
 
 def preview_frames(module: Any, state: Any, data: FrameDataModule, seconds: float) -> Iterator[np.ndarray]:
-    """Source, avatar from the source's camera, avatar from a camera that swings round it; the end of the video, held-out part last."""
-    count = min(len(data.frames), int(seconds * data.fps))
-    rows = torch.arange(len(data.frames) - count, len(data.frames))
+    """Source, avatar from the source's camera, avatar from a camera that swings round it; the end of the video, held-out part last.
+
+    Of several videos the first is shown, whose person :meth:`AvatarModule.reconstruct` gives.
+    """
+    video = getattr(data.frames, "video", torch.zeros(len(data.frames)))
+    rows = (video == video[0]).nonzero()[:, 0][-int(seconds * data.fps) :]
     batches = tqdm(rows.split(4), desc="Preview video", unit_scale=4, unit="frame", leave=False)
     for chunk in batches:
         yield from _preview_batch(module, state, data.frames, chunk, data)

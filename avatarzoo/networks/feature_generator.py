@@ -32,7 +32,7 @@ class FeatureGenerator(nn.Module):
     """
 
     def __init__(
-        self, size: int = 128, channel_multiplier: int = 2, channel_max: int = 512, style_dim: int = 64
+        self, size: int = 128, channel_multiplier: float = 2, channel_max: int = 512, style_dim: int = 64
     ) -> None:
         super().__init__()
         if size < 8 or size & (size - 1):

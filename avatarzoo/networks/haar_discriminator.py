@@ -40,7 +40,7 @@ class HaarDiscriminator(nn.Module):
     resample_filter: Tensor
 
     def __init__(
-        self, size: int = 1024, channels_in: int = 6, channel_multiplier: int = 2, channel_max: int = 512
+        self, size: int = 1024, channels_in: int = 6, channel_multiplier: float = 2, channel_max: int = 512
     ) -> None:
         super().__init__()
         if size < 16 or size & (size - 1):

@@ -37,11 +37,11 @@ class Channels:
         most: no side has more.
     """
 
-    multiplier: int = 2
+    multiplier: float = 2
     most: int = 512
 
     def __call__(self, side: int) -> int:
-        return min(512 if side <= 32 else 16384 * self.multiplier // side, self.most)
+        return min(512 if side <= 32 else max(round(16384 * self.multiplier / side), 1), self.most)
 
     def half(self, side: int) -> int:
         """Half of them, at least one."""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import torch
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 
 @torch.no_grad()
 def update_average(average: torch.nn.Module, network: torch.nn.Module, decay: float) -> None:
     """Move the averaged parameters towards the network's; buffers are copied."""
-    for kept, new in zip(average.parameters(), network.parameters()):
-        kept.lerp_(new.to(kept.dtype), 1 - decay)
+    kept = list(average.parameters())
+    new = [p.to(k.dtype) for k, p in zip(kept, network.parameters())]
+    get_ema_multi_avg_fn(decay)(kept, new, None)  # type: ignore[no-untyped-call]
     for old, current in zip(average.buffers(), network.buffers()):
         old.copy_(current)
 

@@ -105,3 +105,12 @@ def test_memory_on_the_cpu_is_the_process_peak() -> None:
 
 def test_it_goes_into_json() -> None:
     assert json.loads(json.dumps(Costs().as_dict()))["training_seconds"] is None
+
+
+def test_judges_and_running_averages_are_not_counted():
+    module = torch.nn.ModuleDict(
+        {k: torch.nn.Linear(3, 2) for k in ("generator", "average", "discriminator", "loss")}
+    )
+    record = Costs()
+    record.count(module)
+    assert record.parameters["parameters"] == 8

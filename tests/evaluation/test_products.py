@@ -29,3 +29,18 @@ def test_orbit_swings_round_the_head():
     yaw = torch.atan2(place[:, 0], place[:, 2]) * 180 / math.pi
     assert torch.allclose(yaw.abs(), torch.tensor([0, ORBIT_DEGREES, 0]), atol=0.1)
     assert torch.equal(orbit.intrinsics, camera.intrinsics)
+
+
+def test_the_preview_shows_the_first_of_several_videos(monkeypatch):
+    """reconstruct() gives the first person, so the source beside it is the first video, up to its end."""
+    from types import SimpleNamespace
+
+    from avatarzoo.evaluation import products
+
+    shown = []
+    monkeypatch.setattr(
+        products, "_preview_batch", lambda m, s, f, rows, d: shown.extend(rows.tolist()) or []
+    )
+    frames = type("Frames", (), {"__len__": lambda self: 50, "video": torch.tensor([0] * 30 + [1] * 20)})()
+    list(products.preview_frames(None, None, SimpleNamespace(frames=frames, fps=10), seconds=1.0))
+    assert shown == list(range(20, 30))

@@ -67,7 +67,7 @@ class PortraitGenerator(nn.Module):
         variant: Variant = "full",
         input_size: int = 256,
         output_size: int = 1024,
-        channel_multiplier: int = 2,
+        channel_multiplier: float = 2,
         channel_max: int = 512,
         style_dim: int = 64,
     ) -> None:

@@ -68,7 +68,7 @@ class StyleAvatar(AvatarModule):
         head_file: str | None = None,
         input_size: int = 256,
         output_size: int = 1024,
-        channel_multiplier: int = 2,
+        channel_multiplier: float = 2,
         channel_max: int = 512,
         variant: Variant = "full",
         preset: Preset = "avatarzoo",

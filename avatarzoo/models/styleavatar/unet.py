@@ -31,7 +31,7 @@ class UNet(nn.Module):
         input_channels: int = 3,
         input_size: int = 256,
         output_size: int = 1024,
-        channel_multiplier: int = 2,
+        channel_multiplier: float = 2,
         channel_max: int = 512,
     ) -> None:
         super().__init__()
