@@ -92,6 +92,18 @@ def test_any_batch_and_windows_apart(tmp_path) -> None:
         agrees(module, tmp_path / "a.onnx", batch, (5, 2), (3, 4))
 
 
+@torch.no_grad()
+def test_torchs_own_format_draws_the_same(tmp_path) -> None:
+    module = trained("full", 32, 32, 4)
+    write_program(program_of(module, module.reconstruct()), tmp_path / "a.pt2")
+    given, network, grid = conditions(1, 32), module.average, module.average.grid
+    windows = torch.tensor([[grid // 4, grid // 4]])
+    full = network(given, module.people(), inference_code(1), windows, windows, network.fixed_noise)
+    image, mask = torch.export.load(tmp_path / "a.pt2").module()(render=given.render, uv=given.uv)
+    assert (image - full.image).abs().max() < 1e-4
+    assert (mask - full.mask).abs().max() < 1e-4
+
+
 def test_windows_have_to_be_in_the_wide_picture() -> None:
     module = trained("full", 32, 32, 4)
     with pytest.raises(UsageError, match="between 0 and 8"):
