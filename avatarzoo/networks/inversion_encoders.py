@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from avatarzoo.networks.latent_encoder import LatentEncoder
-from avatarzoo.networks.unet import WIDTHS, Memory, RecurrentUNet
+from avatarzoo.networks.unet import Memory, RecurrentUNet, UNetSize
 
 
 class TextureOffsets(NamedTuple):
@@ -51,14 +51,19 @@ class TextureEncoder(nn.Module):
         outputs: channels of the offsets; for side 256 the texture's picture and its blocks 32, 64 and 128.
         recurrent: see :class:`~avatarzoo.networks.unet.RecurrentUNet`.
         zero_start: heads start at zero, so that training starts at the latent code's avatar; the released code starts at random.
+        size: of the U-Net.
     """
 
     def __init__(
-        self, outputs: Sequence[int] = (32, 512, 512, 256), recurrent: bool = True, zero_start: bool = True
+        self,
+        outputs: Sequence[int] = (32, 512, 512, 256),
+        recurrent: bool = True,
+        zero_start: bool = True,
+        size: UNetSize = UNetSize(),
     ) -> None:
         super().__init__()
-        self.unet = RecurrentUNet(7, recurrent)
-        widths = (WIDTHS[1], *WIDTHS[1:])
+        self.unet = RecurrentUNet(7, recurrent, size)
+        widths = (size.widths[1], *size.widths[1:])
         self.heads = nn.ModuleList(nn.Conv2d(i, o, 1) for i, o in zip(widths, outputs))
         if zero_start:
             silence(*self.heads)
@@ -78,6 +83,7 @@ class TriPlaneEncoder(nn.Module):
         recurrent: see :class:`~avatarzoo.networks.unet.RecurrentUNet`.
         identity: scales are 1 + the output, with last layers that start at zero. paper: the scale is the output, and random at
             the start, which wipes half of the features; released code: the same; we follow it only for its weights (False).
+        size: of the U-Net.
     """
 
     def __init__(
@@ -86,15 +92,16 @@ class TriPlaneEncoder(nn.Module):
         side: int = 256,
         recurrent: bool = True,
         identity: bool = True,
+        size: UNetSize = UNetSize(),
     ) -> None:
         super().__init__()
         self.side, self.identity = side, identity
-        self.unet = RecurrentUNet(6, recurrent)
-        last = WIDTHS[-1]
+        self.unet = RecurrentUNet(6, recurrent, size)
+        last = size.widths[-1]
         self.finest = nn.Sequential(
             nn.Conv2d(last // 4, last, 3, padding=1), nn.PReLU(last), nn.Conv2d(last, last, 3, padding=1), nn.PReLU(last)
         )  # fmt: skip
-        widths = (*WIDTHS, last)
+        widths = (*size.widths, last)
         self.scales = nn.ModuleList(modulation_head(i, o) for i, o in zip(widths, outputs))
         self.shifts = nn.ModuleList(modulation_head(i, o) for i, o in zip(widths, outputs))
         if identity:
@@ -115,25 +122,55 @@ class TriPlaneEncoder(nn.Module):
         return TriPlaneModulations(modulations, memory)
 
 
+class PriorShape(NamedTuple):
+    """What encoders must know of the prior that they are for; the defaults are those of the published one.
+
+    Attributes:
+        side: of planes and textures.
+        codes, code_dim: number and width of its codes.
+        picture: channels of the texture's picture.
+        channels: of its blocks of side 1/16, 1/8, 1/4, 1/2 and 1.
+    """
+
+    side: int = 256
+    codes: int = 14
+    code_dim: int = 512
+    picture: int = 32
+    channels: tuple[int, ...] = (512, 512, 512, 256, 128)
+
+
 class InversionEncoders(nn.Module):
     """E_latent, E_tex and E_tri of one prior, with the mean code that latent offsets are added to: what is published together.
 
     Args:
         released: as the published weights need it (raw scales, random start); False starts as "no correction".
+        prior: which the encoders are for.
+        size: of all three networks.
     """
 
     mean_code: Tensor
     background: Tensor
 
-    def __init__(self, recurrent: bool = True, released: bool = False) -> None:
+    def __init__(
+        self,
+        recurrent: bool = True,
+        released: bool = False,
+        prior: PriorShape = PriorShape(),
+        size: UNetSize = UNetSize(),
+    ) -> None:
         super().__init__()
-        self.latent = LatentEncoder()
-        self.texture = TextureEncoder(recurrent=recurrent, zero_start=not released)
-        self.triplane = TriPlaneEncoder(recurrent=recurrent, identity=not released)
-        self.register_buffer("mean_code", torch.zeros(1, 512))
-        self.register_buffer("background", -torch.ones(1, 3, 256, 256))
+        eighth, quarter, half = prior.channels[1:4]
+        self.latent = LatentEncoder(prior.codes, prior.side, prior.code_dim, size.stages, not released)
+        self.texture = TextureEncoder(
+            (prior.picture, eighth, quarter, half), recurrent, zero_start=not released, size=size
+        )
+        self.triplane = TriPlaneEncoder(
+            [c // 2 for c in prior.channels], prior.side, recurrent, identity=not released, size=size
+        )
+        self.register_buffer("mean_code", torch.zeros(1, prior.code_dim))
+        self.register_buffer("background", -torch.ones(1, 3, prior.side, prior.side))
 
-    def codes(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 14 512"]:
+    def codes(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b n w"]:
         """W+ codes of pictures in [-1, 1]."""
         return self.mean_code + self.latent(image)
 

@@ -6,12 +6,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import accumulate
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
-STAGES = ((64, 3), (128, 4), (256, 14), (512, 3))
+Stages = tuple[tuple[int, int], ...]
 """Channels and number of units of every stage; the first unit of a stage halves the picture."""
+STAGES: Stages = ((64, 3), (128, 4), (256, 14), (512, 3))
+"""Of the published network."""
 
 
 class SqueezeExcitation(nn.Module):
@@ -55,16 +58,17 @@ class IRSE50(nn.Module):
 
     Args:
         inputs: channels of the pictures.
+        stages: four; fewer channels and units than the published make a network for small pictures.
     """
 
-    def __init__(self, inputs: int = 3) -> None:
+    def __init__(self, inputs: int = 3, stages: Stages = STAGES) -> None:
         super().__init__()
-        first = STAGES[0][0]
+        first = stages[0][0]
         self.stem = nn.Sequential(
             nn.Conv2d(inputs, first, 3, 1, 1, bias=False), nn.BatchNorm2d(first), nn.PReLU(first)
         )
         units, width = [], first
-        for channels, count in STAGES:
+        for channels, count in stages:
             for i in range(count):
                 units.append(ResidualUnit(width, channels, 2 if i == 0 else 1))
                 width = channels
@@ -78,6 +82,11 @@ class IRSE50(nn.Module):
             x = unit(x)
             features.append(x)
         return [features[i] for i in taps]
+
+
+def last_units(stages: Stages) -> list[int]:
+    """Index of the last unit of every stage."""
+    return [total - 1 for total in accumulate(count for _, count in stages)]
 
 
 @contextmanager

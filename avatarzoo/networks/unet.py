@@ -10,16 +10,32 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from avatarzoo.networks.convgru import ConvGRU
-from avatarzoo.networks.irse import IRSE50
+from avatarzoo.networks.irse import IRSE50, STAGES, Stages, last_units
 
-TAPS = (2, 6, 20, 21, 23)
-"""Units of the body that the decoder looks at: sides 1/2, 1/4, 1/8, 1/16, 1/16 of the picture's."""
 WIDTHS = (512, 384, 256, 96)
 """Channels of the decoder's blocks, from side 1/16 to side 1/2."""
-SKIPS = (512, 256, 128, 64)
+
+
+class UNetSize(NamedTuple):
+    """What a U-Net is built from; the defaults are the published network's.
+
+    Attributes:
+        stages: of the body.
+        widths: channels of the decoder's four blocks, multiples of 4.
+    """
+
+    stages: Stages = STAGES
+    widths: tuple[int, ...] = WIDTHS
+
+    @property
+    def taps(self) -> list[int]:
+        """Units of the body that the decoder looks at: sides 1/2, 1/4, 1/8, 1/16, 1/16 of the picture's."""
+        *finer, coarser, last = last_units(self.stages)
+        return [*finer, coarser, coarser + 1, last]
+
 
 Memory = list[Tensor]
-"""What a recurrent decoder knows of a person: one feature map per block, ``(B, C, h, w)`` with C of :data:`WIDTHS`."""
+"""What a recurrent decoder knows of a person: one feature map per block, ``(B, C, h, w)`` with C of :attr:`UNetSize.widths`."""
 
 
 class UpBlock(nn.Module):
@@ -44,7 +60,7 @@ class UpBlock(nn.Module):
 
 
 class DecoderFeatures(NamedTuple):
-    """Feature maps of the four decoder blocks, ``(B', C, h, w)`` with C of :data:`WIDTHS`, and the memory (None without one).
+    """Feature maps of the four decoder blocks, ``(B', C, h, w)`` with C of :attr:`UNetSize.widths`, and the memory (None without one).
 
     B' is B with a memory, which sums the frames up, else B times T.
     """
@@ -62,19 +78,22 @@ class RecurrentUNet(nn.Module):
     Args:
         inputs: channels of a frame.
         recurrent: False leaves the memories out (the first training stages, one frame).
+        size: of body and decoder.
     """
 
-    def __init__(self, inputs: int, recurrent: bool = True) -> None:
+    def __init__(self, inputs: int, recurrent: bool = True, size: UNetSize = UNetSize()) -> None:
         super().__init__()
-        self.body = IRSE50(inputs)
-        below = (SKIPS[0], *(width // 4 for width in WIDTHS[:-1]))
-        self.blocks = nn.ModuleList(UpBlock(s + b, w) for s, b, w in zip(SKIPS, below, WIDTHS))
-        self.memories = nn.ModuleList(ConvGRU(width) for width in WIDTHS) if recurrent else None
+        self.size = size
+        self.body = IRSE50(inputs, size.stages)
+        skips = [channels for channels, _ in reversed(size.stages)]
+        below = (skips[0], *(width // 4 for width in size.widths[:-1]))
+        self.blocks = nn.ModuleList(UpBlock(s + b, w) for s, b, w in zip(skips, below, size.widths))
+        self.memories = nn.ModuleList(ConvGRU(width) for width in size.widths) if recurrent else None
 
     def forward(self, frames: Float[Tensor, "b t c s s"], memory: Memory | None = None) -> DecoderFeatures:
         """``memory`` is what an earlier call returned for the same people; None starts anew."""
         batch, count = frames.shape[:2]
-        *skips, x = self.body(frames.flatten(0, 1), TAPS)
+        *skips, x = self.body(frames.flatten(0, 1), self.size.taps)
         maps: list[Tensor] = []
         for i, (block, skip) in enumerate(zip(self.blocks, reversed(skips))):
             x = block(skip, x)
@@ -82,7 +101,7 @@ class RecurrentUNet(nn.Module):
                 old = None if memory is None else memory[i]
                 x = self.memories[i](x.unflatten(0, (batch, count)), old)
             maps.append(x)
-            if len(maps) < len(WIDTHS):
+            if len(maps) < len(self.blocks):
                 x = F.pixel_shuffle(x, 2)
                 x = x if self.memories is None else x.repeat_interleave(count, 0)
         return DecoderFeatures(maps, None if self.memories is None else list(maps))
