@@ -12,11 +12,9 @@ if TYPE_CHECKING:
     from avatarzoo.apps.live_avatar import LivePicture
     from avatarzoo.apps.live_meter import Meter
     from avatarzoo.apps.live_sources import Source
-    from avatarzoo.heads import HeadModel
     from avatarzoo.models.base import AvatarModule
     from avatarzoo.trackers.live import LiveTracker
 
-SIZE = 512
 UPDATE_SECONDS = 0.5
 
 
@@ -32,7 +30,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--source", default="0", help="camera number, video file or folder of frames (default: 0)")
     p.add_argument("--device", default="auto", help="auto (default: a GPU if there is one), cpu or cuda")
     p.add_argument(
-        "--size", type=int, help=f"side of the avatar's picture (default: the method's, else {SIZE})"
+        "--size", type=int, help="side of the avatar's picture (default: the method's, else 512)"
     )
     _add_outputs(p.add_argument_group("outputs, any number of them"))
     _add_driving(p.add_argument_group("driving"))
@@ -163,7 +161,8 @@ def assemble(args: argparse.Namespace, module: AvatarModule) -> tuple[LiveTracke
         UsageError: windows for a method that has none.
         HeadModelMismatchError: ``--rest`` was tracked with another head model.
     """
-    from avatarzoo.apps.live_avatar import Avatar, LivePicture, ground_of, identity_of
+    from avatarzoo.apps.live_avatar import LivePicture
+    from avatarzoo.models.drawing import Avatar, ground_of, head_on_cpu, identity_of, picture_size
     from avatarzoo.trackers.embedding import ensure_embedding
     from avatarzoo.trackers.live import LiveTracker
     from avatarzoo.trackers.live_driving import Driving, framed, rest_of
@@ -171,8 +170,8 @@ def assemble(args: argparse.Namespace, module: AvatarModule) -> tuple[LiveTracke
     state = module.reconstruct()
     windows = {name: getattr(args, name) for name in ("foreground", "background") if getattr(args, name)}
     avatar = Avatar(module, state, windows)
-    identity, size = identity_of(state), args.size or int(module.hparams.get("output_size", SIZE))
-    head = module.head if module.device.type == "cpu" else head_again(module)
+    identity, size = identity_of(state), args.size or picture_size(module)
+    head = head_on_cpu(module)
     ensure_embedding(head, progress=not args.quiet)
     rest = framed(head, size, identity=identity)
     if args.rest is not None:
@@ -184,13 +183,6 @@ def assemble(args: argparse.Namespace, module: AvatarModule) -> tuple[LiveTracke
     relative = args.driving == "relative"
     driving = Driving(head, rest, relative, relative and not args.paste_back, identity is not None)
     return tracker, LivePicture(avatar, driving, args.paste_back, ground_of(module, state), args.side_by_side)
-
-
-def head_again(module: AvatarModule) -> HeadModel:
-    """The avatar's head model a second time, on the CPU, where the tracker works."""
-    from avatarzoo.heads import load_head
-
-    return load_head(module.hparams["head"], module.hparams["head_file"])
 
 
 def add_sinks(sinks: list[Any], args: argparse.Namespace, source: Source, meter: Meter, say) -> None:

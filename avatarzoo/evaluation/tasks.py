@@ -19,6 +19,7 @@ from avatarzoo.evaluation.footage import FootageSet, joined
 from avatarzoo.evaluation.protocol import Part
 from avatarzoo.geometry.camera import look_at_face
 from avatarzoo.heads.base import HeadParams
+from avatarzoo.heads.transfer import shifted
 
 Sets = dict[str, FootageSet]
 Lost = Callable[[str, Exception], None]
@@ -235,9 +236,8 @@ class Tasks:
         if self.get("transfer", "absolute") == "absolute":
             return params
         mean = driver.frames.params.expression.mean(0, keepdim=True)
-        moved = params.expression - mean + source.frames.params.expression[:1]
-        bounds = driver.head.expression_bounds
-        return params._replace(expression=moved if bounds is None else moved.clamp(*bounds))
+        own = source.frames.params.expression[:1]
+        return params._replace(expression=shifted(params.expression, mean, own, driver.head.expression_bounds))
 
     def audio_driven(self) -> Iterator[Case]:
         """Role ``sources`` speaks what is heard in role ``audio``; the head turns from -``yaw_degrees`` to +``yaw_degrees``

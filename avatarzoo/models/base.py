@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import lightning as L
 from jaxtyping import Float
@@ -20,6 +20,7 @@ from avatarzoo.errors import BadSequenceError, HeadModelMismatchError, UsageErro
 from avatarzoo.files import atomic_path
 from avatarzoo.geometry.camera import Camera
 from avatarzoo.heads.base import HeadModel, HeadParams
+from avatarzoo.models.seen import Seen
 from avatarzoo.render.gaussians import Gaussians
 
 STATE_FORMAT = "avatarzoo-state-1"
@@ -81,9 +82,16 @@ class AvatarState:
 
 
 class AvatarModule(L.LightningModule, ABC):
-    """A head-avatar method: one or more source pictures in, a drivable avatar out."""
+    """A head-avatar method: one or more source pictures in, a drivable avatar out.
 
+    Attributes:
+        takes_pictures: a person is made from pictures; otherwise the checkpoint keeps its person.
+        seen: what the checkpoint's person showed in training, where that is one person with tracked frames.
+    """
+
+    takes_pictures: ClassVar[bool] = False
     head: HeadModel
+    seen: Seen | None = None
 
     @abstractmethod
     def reconstruct(
@@ -142,9 +150,13 @@ class AvatarModule(L.LightningModule, ABC):
         """Called once before training with the data module attached; methods that need statistics gather them here."""
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Say which method and head model a checkpoint belongs to."""
+        """Say which method and head model a checkpoint belongs to, and what its person showed in training."""
         checkpoint["avatarzoo_method"] = type(self).__name__
         checkpoint["avatarzoo_head"] = self.head.signature
+        data = getattr(self._trainer, "datamodule", None)
+        seen = self.seen if self.takes_pictures or data is None else Seen.of_data(data)
+        if seen is not None:
+            checkpoint["avatarzoo_seen"] = seen.plain()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint of another head model file.
@@ -154,6 +166,8 @@ class AvatarModule(L.LightningModule, ABC):
         """
         if "avatarzoo_head" in checkpoint:
             self.check_head(checkpoint["avatarzoo_head"])
+        if "avatarzoo_seen" in checkpoint:
+            self.seen = Seen.from_plain(checkpoint["avatarzoo_seen"])
 
     def check_head(self, signature: dict[str, str]) -> None:
         """Refuse parameters that were fitted with another head model.

@@ -10,18 +10,15 @@ from jaxtyping import Float
 
 from avatarzoo.data.sequence import TrackedSequence
 from avatarzoo.geometry.camera import Camera, fov_intrinsics, look_at_face
-from avatarzoo.geometry.rotations import axis_angle_to_matrix, matrix_to_axis_angle
 from avatarzoo.heads.base import HeadModel, HeadParams
+from avatarzoo.heads.transfer import median, with_face, with_pose
 from avatarzoo.trackers.landmark_groups import CHIN, FOREHEAD
 from avatarzoo.trackers.live import LiveFit
-from avatarzoo.trackers.live_solver import median
 
 HOLD_SECONDS, EASE_SECONDS, RETURN_SECONDS = 0.7, 1.0, 0.3
 """A lost face: its last expression stays, then goes to rest; when it is found again, the avatar comes back to it."""
 FACE_SHARE, LIFT = 0.52, 0.03
 """A head at rest: its face takes so much of the picture's height, its middle so much below the picture's."""
-TURNS = ("jaw", "neck", "eyes")
-SHAPES = ("expression", "eyelids")
 
 
 class Rest(NamedTuple):
@@ -121,17 +118,9 @@ class Driving:
         """The driver's parameters as the avatar's."""
         rest, out = self.rest.params, params
         if self.relative_expression:
-            fields = (*SHAPES, *TURNS)
-            change = {k: getattr(rest, k) + getattr(params, k) - getattr(neutral, k) for k in fields}
-            change["eyelids"] = change["eyelids"].clamp(0, 1)
-            if self.bounds is not None:
-                change["expression"] = change["expression"].clamp(*self.bounds)
-            out = out._replace(**change)
+            out = with_face(out, neutral, rest, self.bounds)
         if self.relative_pose:
-            now, then, own = (axis_angle_to_matrix(p.rotation) for p in (params, neutral, rest))
-            rotation = matrix_to_axis_angle(now @ then.transpose(1, 2) @ own)
-            translation = rest.translation + params.translation - neutral.translation
-            out = out._replace(rotation=rotation, translation=translation)
+            out = with_pose(out, neutral, rest)
         return out._replace(identity=rest.identity) if self.keep_identity else out
 
     def at_rest(self, fit: LiveFit, driven: HeadParams) -> HeadParams:

@@ -10,6 +10,7 @@ from jaxtyping import Float
 
 from avatarzoo.geometry.camera import project
 from avatarzoo.heads.base import HeadModel, HeadParams
+from avatarzoo.heads.transfer import median
 from avatarzoo.trackers import landmark_groups as groups
 from avatarzoo.trackers.analytic import AnalyticTracker
 from avatarzoo.trackers.gauss_newton import Motion, Problem, refine
@@ -188,8 +189,3 @@ class LiveSolver:
             return True
         moved = np.linalg.norm((points - self.points).mean(0))
         return bool(moved > CUT * groups.face_height(self.points))
-
-
-def median(params: HeadParams) -> HeadParams:
-    """The median row, field by field; rotations are near each other, so their vectors may be taken apart."""
-    return HeadParams(*(x.median(0, keepdim=True).values for x in params))

@@ -11,12 +11,13 @@ import pytest
 import torch
 
 from avatarzoo.apps import live_loop
-from avatarzoo.apps.live_avatar import Avatar, LivePicture, identity_of
+from avatarzoo.apps.live_avatar import LivePicture
 from avatarzoo.apps.live_loop import LiveLoop
 from avatarzoo.apps.live_meter import Meter
 from avatarzoo.apps.live_sources import SourceLost
 from avatarzoo.errors import UsageError
 from avatarzoo.models.base import AvatarImage
+from avatarzoo.models.drawing import Avatar, identity_of
 from avatarzoo.trackers.live import LiveTracker
 from avatarzoo.trackers.live_driving import Driving, framed
 from avatarzoo.trackers.live_faces import Sighting

@@ -12,11 +12,12 @@ import pytest
 
 from avatarzoo import cli
 from avatarzoo.apps.live import LiveLine, parser
-from avatarzoo.apps.live_avatar import Avatar, LivePicture, identity_of
+from avatarzoo.apps.live_avatar import LivePicture
 from avatarzoo.apps.live_loop import LiveLoop
 from avatarzoo.apps.live_meter import Meter
 from avatarzoo.apps.live_sources import open_source
 from avatarzoo.data.video import read_frames
+from avatarzoo.models.drawing import Avatar, identity_of
 from avatarzoo.trackers.live import LiveTracker
 from avatarzoo.trackers.live_driving import Driving, framed
 
