@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from avatarzoo.networks.latent_encoder import LatentEncoder
-from avatarzoo.networks.unet import Memory, RecurrentUNet, UNetSize
+from avatarzoo.networks.unet import PUBLISHED, Memory, RecurrentUNet, UNetSize
 
 
 class TextureOffsets(NamedTuple):
@@ -59,7 +59,7 @@ class TextureEncoder(nn.Module):
         outputs: Sequence[int] = (32, 512, 512, 256),
         recurrent: bool = True,
         zero_start: bool = True,
-        size: UNetSize = UNetSize(),
+        size: UNetSize = PUBLISHED,
     ) -> None:
         super().__init__()
         self.unet = RecurrentUNet(7, recurrent, size)
@@ -92,7 +92,7 @@ class TriPlaneEncoder(nn.Module):
         side: int = 256,
         recurrent: bool = True,
         identity: bool = True,
-        size: UNetSize = UNetSize(),
+        size: UNetSize = PUBLISHED,
     ) -> None:
         super().__init__()
         self.side, self.identity = side, identity
@@ -139,6 +139,9 @@ class PriorShape(NamedTuple):
     channels: tuple[int, ...] = (512, 512, 512, 256, 128)
 
 
+PUBLISHED_PRIOR = PriorShape()
+
+
 class InversionEncoders(nn.Module):
     """E_latent, E_tex and E_tri of one prior, with the mean code that latent offsets are added to: what is published together.
 
@@ -155,8 +158,8 @@ class InversionEncoders(nn.Module):
         self,
         recurrent: bool = True,
         released: bool = False,
-        prior: PriorShape = PriorShape(),
-        size: UNetSize = UNetSize(),
+        prior: PriorShape = PUBLISHED_PRIOR,
+        size: UNetSize = PUBLISHED,
     ) -> None:
         super().__init__()
         eighth, quarter, half = prior.channels[1:4]

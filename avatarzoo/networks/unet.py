@@ -34,6 +34,8 @@ class UNetSize(NamedTuple):
         return [*finer, coarser, coarser + 1, last]
 
 
+PUBLISHED = UNetSize()
+
 Memory = list[Tensor]
 """What a recurrent decoder knows of a person: one feature map per block, ``(B, C, h, w)`` with C of :attr:`UNetSize.widths`."""
 
@@ -81,7 +83,7 @@ class RecurrentUNet(nn.Module):
         size: of body and decoder.
     """
 
-    def __init__(self, inputs: int, recurrent: bool = True, size: UNetSize = UNetSize()) -> None:
+    def __init__(self, inputs: int, recurrent: bool = True, size: UNetSize = PUBLISHED) -> None:
         super().__init__()
         self.size = size
         self.body = IRSE50(inputs, size.stages)
