@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import av
 import cv2
@@ -21,7 +21,25 @@ __all__ = [
     "FrameReader", "VideoInfo", "VideoPart", "VideoSource", "probe", "read_frames", "side_by_side", "video_part", "write_video",
 ]  # fmt: skip
 COPIED_AUDIO = ("aac", "mp3")
-"""Codecs that an mp4 file carries as they are; any other is transcoded to AAC."""
+"""Codecs that mp4 and mov files carry as they are; any other is transcoded to AAC."""
+
+
+class Format(NamedTuple):
+    """How a video is written: container and its options, codec and its options, pixels in the file, pixels of the frames."""
+
+    container: str
+    container_options: dict[str, str]
+    codec: str
+    codec_options: dict[str, str]
+    pixels: str
+    frames: str
+
+
+FORMATS = {
+    ".mp4": Format("mp4", {"movflags": "faststart"}, "libx264", {}, "yuv420p", "rgb24"),
+    ".mov": Format("mov", {}, "prores_ks", {"profile": "4444"}, "yuva444p10le", "rgba"),
+}
+"""By file name: H.264 that plays everywhere; ProRes 4444, which keeps transparency and is large."""
 
 
 def write_video(
@@ -31,16 +49,17 @@ def write_video(
     audio_from: str | Path | None = None,
     crf: int = 18,
 ) -> int:
-    """Write H.264 yuv420p mp4 that starts before it is loaded; returns the number of frames.
+    """Write a video in the format of :data:`FORMATS` that its name asks for (mp4 for any other); returns the number of frames.
 
     Args:
-        frames: uint8 RGB ``(H, W, 3)`` of one size; odd sizes gain one repeated row or column.
+        frames: uint8 RGB ``(H, W, 3)`` of one size, RGBA ``(H, W, 4)`` for mov; odd sizes gain one repeated row or column.
         audio_from: file whose sound, from its beginning and no longer than the frames, goes along.
-        crf: quality, lower is better.
+        crf: quality of H.264, lower is better.
 
     Raises:
         OutputError: the file cannot be written. BadVideoError: no frames.
     """
+    kind = FORMATS.get(Path(path).suffix.lower(), FORMATS[".mp4"])
     iterator = iter(frames)
     first = next(iterator, None)
     if first is None:
@@ -49,14 +68,15 @@ def write_video(
     height, width = first.shape[0] + first.shape[0] % 2, first.shape[1] + first.shape[1] % 2
     with atomic_path(path) as temporary, contextlib.ExitStack() as stack:
         out = stack.enter_context(
-            av.open(str(temporary), "w", format="mp4", options={"movflags": "faststart"})
+            av.open(str(temporary), "w", format=kind.container, options=kind.container_options)
         )
-        stream: Any = out.add_stream("libx264", rate=rate, options={"crf": str(crf)})
-        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        options = kind.codec_options or {"crf": str(crf)}
+        stream: Any = out.add_stream(kind.codec, rate=rate, options=options)
+        stream.width, stream.height, stream.pix_fmt = width, height, kind.pixels
         sound = AudioCopy(out, audio_from, stack) if audio_from is not None else None
         number = 0
         for picture in chain_first(first, iterator):
-            frame = av.VideoFrame.from_ndarray(even(picture), format="rgb24")
+            frame = av.VideoFrame.from_ndarray(even(picture), format=kind.frames)
             frame.pts, frame.time_base = number, 1 / rate
             out.mux(stream.encode(frame))
             number += 1

@@ -15,6 +15,7 @@ from typing import NamedTuple, Protocol
 
 import cv2
 import numpy as np
+from PIL import Image, ImageOps
 
 from avatarzoo.data import video_reader
 from avatarzoo.data.video_reader import VideoInfo
@@ -22,6 +23,8 @@ from avatarzoo.errors import BadVideoError
 from avatarzoo.files import file_hash
 
 FOLDER_FPS = 25.0
+JPEG = b"\xff\xd8\xff"
+"""How files begin that have no transparency."""
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 
 
@@ -195,7 +198,7 @@ def numbered_pictures(folder: Path) -> list[Path]:
 
 
 def load_picture(path: Path) -> np.ndarray:
-    """uint8 RGB ``(H, W, 3)``, upright (EXIF), without transparency.
+    """uint8 RGB ``(H, W, 3)``, upright (EXIF); what is transparent becomes white.
 
     Raises:
         BadVideoError: missing, or no picture.
@@ -206,7 +209,20 @@ def load_picture(path: Path) -> np.ndarray:
     picture = cv2.imdecode(data, cv2.IMREAD_COLOR_RGB) if len(data) else None
     if picture is None:
         raise BadVideoError(f"{path} cannot be read as a picture; copy it again or convert it to png.")
-    return picture
+    return picture if data[:3].tobytes() == JPEG else without_transparency(path, picture)
+
+
+def without_transparency(path: Path, opaque: np.ndarray) -> np.ndarray:
+    """The picture over white if it has an alpha channel, else ``opaque``."""
+    try:
+        with Image.open(path) as image:
+            if not image.has_transparency_data:
+                return opaque
+            colours = np.asarray(ImageOps.exif_transpose(image).convert("RGBA"), np.float32)
+    except (OSError, ValueError, Image.DecompressionBombError):  # Pillow knows fewer files than OpenCV
+        return opaque
+    alpha = colours[..., 3:] / 255
+    return (colours[..., :3] * alpha + 255 * (1 - alpha)).round().astype(np.uint8)
 
 
 def content_hash(video: VideoSource) -> str:

@@ -1,6 +1,7 @@
 """Video in and out on tiny generated files."""
 
 import struct
+import wave
 from fractions import Fraction
 
 import av
@@ -238,3 +239,23 @@ def test_truncated_with_index_gives_what_is_there(tmp_path):
     readable = sum(1 for _ in reader)
     assert 10 <= readable < 25
     assert reader.lost == 30 - readable
+
+
+def test_mov_keeps_transparency_and_sound(tmp_path):
+    """ProRes 4444, read back by FFmpeg: colours, alpha, AAC."""
+    frames = np.zeros((6, 33, 40, 4), np.uint8)
+    frames[..., 0] = 200
+    frames[:, 5:20, 5:20, 3] = 255
+    sound = tmp_path / "tone.wav"
+    with wave.open(str(sound), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(16000)
+        file.writeframes((3000 * np.sin(np.arange(16000) / 5)).astype("<i2").tobytes())
+    assert write_video(tmp_path / "a.mov", frames, 25, audio_from=sound) == 6
+    with av.open(str(tmp_path / "a.mov")) as file:
+        assert file.streams.audio[0].codec_context.name == "aac"
+        picture = next(file.decode(file.streams.video[0])).to_ndarray(format="rgba")
+    assert picture.shape == (34, 40, 4)
+    assert np.abs(picture[10, 10].astype(int) - [200, 0, 0, 255]).max() < 4
+    assert picture[30, 30, 3] == 0

@@ -3,10 +3,11 @@
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from avatarzoo.data.sound import RATE, decode_samples
 from avatarzoo.data.video import VideoPart, probe, read_frames, write_video
-from avatarzoo.data.video_source import content_hash
+from avatarzoo.data.video_source import content_hash, load_picture
 from avatarzoo.errors import BadVideoError
 
 
@@ -123,3 +124,56 @@ def test_no_sound(film, tmp_path):
         decode_samples(film)
     with pytest.raises(BadVideoError, match="cannot be read"):
         decode_samples(tmp_path / "missing.wav")
+
+
+# ---- pictures that people have -------------------------------------------------------------------------------------------
+
+
+def quadrants(side=40):
+    """Red, green; blue, grey."""
+    picture = np.zeros((side, side, 3), np.uint8)
+    half = side // 2
+    picture[:half, :half, 0] = picture[:half, half:, 1] = picture[half:, :half, 2] = 200
+    picture[half:, half:] = 90
+    return picture
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png"])
+def test_a_picture_is_turned_as_its_exif_says(tmp_path, suffix):
+    image = Image.fromarray(np.rot90(quadrants(), 1))
+    exif = image.getexif()
+    exif[0x0112] = 6  # shown after a quarter turn clockwise
+    image.save(tmp_path / f"a.{suffix}", exif=exif)
+    found = load_picture(tmp_path / f"a.{suffix}").astype(int)
+    assert np.abs(found - quadrants())[5:15, 5:15].max() < 30
+    assert np.abs(found - quadrants())[25:35, 5:15].max() < 30
+
+
+def test_grey_pictures_have_three_equal_channels(tmp_path):
+    Image.fromarray(quadrants()[..., 0]).save(tmp_path / "a.png")
+    found = load_picture(tmp_path / "a.png")
+    assert found.shape == (40, 40, 3)
+    assert (found == found[..., :1]).all()
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_what_is_transparent_becomes_white(tmp_path, mode):
+    """The colours under full transparency are anything, often black or what was cut away."""
+    alpha = np.zeros((40, 40), np.uint8)
+    alpha[:, 20:] = 255
+    image = Image.fromarray(np.dstack([quadrants(), alpha]), "RGBA")
+    if mode == "P":
+        image = image.quantize(16)
+    image.convert(mode).save(tmp_path / "a.png")
+    found = load_picture(tmp_path / "a.png")
+    assert (found[:, :18] == 255).all()
+    assert np.abs(found[30, 30].astype(int) - 90).max() < 3
+
+
+def test_half_transparent_is_mixed_and_turned(tmp_path):
+    image = Image.fromarray(np.dstack([np.rot90(quadrants(), 1), np.full((40, 40), 128, np.uint8)]), "RGBA")
+    exif = image.getexif()
+    exif[0x0112] = 6
+    image.save(tmp_path / "a.png", exif=exif)
+    mixed = (quadrants() * (128 / 255) + 127).round()
+    assert np.abs(load_picture(tmp_path / "a.png") - mixed).max() <= 1
