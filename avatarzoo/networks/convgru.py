@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -18,6 +20,17 @@ class ConvGRU(nn.Module):
         super().__init__()
         self.gates = nn.Conv2d(2 * channels, 2 * channels, 3, padding=1)
         self.candidate = nn.Conv2d(2 * channels, channels, 3, padding=1)
+
+    @torch.no_grad()
+    def start_open(self, update: float = 0.7) -> None:
+        """Let the memory begin as a running mean of what is observed, ``update`` being the share of the newest observation (ours)."""
+        channels = self.candidate.out_channels
+        for layer in (self.gates, self.candidate):
+            layer.weight.mul_(0.1)
+            nn.init.zeros_(layer.bias)
+        self.gates.bias[channels:] = math.log(update / (1 - update))
+        own = torch.arange(channels)
+        self.candidate.weight[own, own, 1, 1] += 1
 
     def step(self, x: Float[Tensor, "b c h w"], memory: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """The memory after one more observation."""

@@ -14,6 +14,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from avatarzoo.networks.convgru import ConvGRU
+from avatarzoo.networks.fusion import Fusion
 from avatarzoo.networks.latent_encoder import LatentEncoder
 from avatarzoo.networks.unet import PUBLISHED, Memory, RecurrentUNet, UNetSize
 
@@ -51,7 +53,7 @@ class TextureEncoder(nn.Module):
         outputs: channels of the offsets; for side 256 the texture's picture and its blocks 32, 64 and 128.
         recurrent: see :class:`~avatarzoo.networks.unet.RecurrentUNet`.
         zero_start: heads start at zero, so that training starts at the latent code's avatar; the released code starts at random.
-        size: of the U-Net.
+        size, fusion: of the U-Net.
     """
 
     def __init__(
@@ -60,9 +62,10 @@ class TextureEncoder(nn.Module):
         recurrent: bool = True,
         zero_start: bool = True,
         size: UNetSize = PUBLISHED,
+        fusion: Fusion = "gru",
     ) -> None:
         super().__init__()
-        self.unet = RecurrentUNet(7, recurrent, size)
+        self.unet = RecurrentUNet(7, recurrent, size, fusion)
         widths = (size.widths[1], *size.widths[1:])
         self.heads = nn.ModuleList(nn.Conv2d(i, o, 1) for i, o in zip(widths, outputs))
         if zero_start:
@@ -83,7 +86,7 @@ class TriPlaneEncoder(nn.Module):
         recurrent: see :class:`~avatarzoo.networks.unet.RecurrentUNet`.
         identity: scales are 1 + the output, with last layers that start at zero. paper: the scale is the output, and random at
             the start, which wipes half of the features; released code: the same; we follow it only for its weights (False).
-        size: of the U-Net.
+        size, fusion: of the U-Net.
     """
 
     def __init__(
@@ -93,10 +96,11 @@ class TriPlaneEncoder(nn.Module):
         recurrent: bool = True,
         identity: bool = True,
         size: UNetSize = PUBLISHED,
+        fusion: Fusion = "gru",
     ) -> None:
         super().__init__()
         self.side, self.identity = side, identity
-        self.unet = RecurrentUNet(6, recurrent, size)
+        self.unet = RecurrentUNet(6, recurrent, size, fusion)
         last = size.widths[-1]
         self.finest = nn.Sequential(
             nn.Conv2d(last // 4, last, 3, padding=1), nn.PReLU(last), nn.Conv2d(last, last, 3, padding=1), nn.PReLU(last)
@@ -149,6 +153,7 @@ class InversionEncoders(nn.Module):
         released: as the published weights need it (raw scales, random start); False starts as "no correction".
         prior: which the encoders are for.
         size: of all three networks.
+        fusion: how frames are fused where the networks are recurrent.
     """
 
     mean_code: Tensor
@@ -160,16 +165,21 @@ class InversionEncoders(nn.Module):
         released: bool = False,
         prior: PriorShape = PUBLISHED_PRIOR,
         size: UNetSize = PUBLISHED,
+        fusion: Fusion = "gru",
     ) -> None:
         super().__init__()
         eighth, quarter, half = prior.channels[1:4]
         self.latent = LatentEncoder(prior.codes, prior.side, prior.code_dim, size.stages, not released)
         self.texture = TextureEncoder(
-            (prior.picture, eighth, quarter, half), recurrent, zero_start=not released, size=size
+            (prior.picture, eighth, quarter, half), recurrent, not released, size, fusion
         )
         self.triplane = TriPlaneEncoder(
-            [c // 2 for c in prior.channels], prior.side, recurrent, identity=not released, size=size
+            [c // 2 for c in prior.channels], prior.side, recurrent, not released, size, fusion
         )
+        if not released:
+            for module in self.modules():
+                if isinstance(module, ConvGRU):
+                    module.start_open()
         self.register_buffer("mean_code", torch.zeros(1, prior.code_dim))
         self.register_buffer("background", -torch.ones(1, 3, prior.side, prior.side))
 

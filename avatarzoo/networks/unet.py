@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from avatarzoo.networks.convgru import ConvGRU
+from avatarzoo.networks.fusion import Fusion, fusion_of
 from avatarzoo.networks.irse import IRSE50, STAGES, Stages, last_units
 
 WIDTHS = (512, 384, 256, 96)
@@ -81,16 +81,25 @@ class RecurrentUNet(nn.Module):
         inputs: channels of a frame.
         recurrent: False leaves the memories out (the first training stages, one frame).
         size: of body and decoder.
+        fusion: ``gru`` is the paper's memory; ``conv`` and ``attention`` keep nothing from call to call.
     """
 
-    def __init__(self, inputs: int, recurrent: bool = True, size: UNetSize = PUBLISHED) -> None:
+    def __init__(
+        self,
+        inputs: int,
+        recurrent: bool = True,
+        size: UNetSize = PUBLISHED,
+        fusion: Fusion = "gru",
+    ) -> None:
         super().__init__()
         self.size = size
         self.body = IRSE50(inputs, size.stages)
         skips = [channels for channels, _ in reversed(size.stages)]
         below = (skips[0], *(width // 4 for width in size.widths[:-1]))
         self.blocks = nn.ModuleList(UpBlock(s + b, w) for s, b, w in zip(skips, below, size.widths))
-        self.memories = nn.ModuleList(ConvGRU(width) for width in size.widths) if recurrent else None
+        self.memories = (
+            nn.ModuleList(fusion_of(fusion, width) for width in size.widths) if recurrent else None
+        )
 
     def forward(self, frames: Float[Tensor, "b t c s s"], memory: Memory | None = None) -> DecoderFeatures:
         """``memory`` is what an earlier call returned for the same people; None starts anew."""

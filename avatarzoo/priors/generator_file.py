@@ -12,10 +12,16 @@ from safetensors.torch import save_file
 
 from avatarzoo.errors import BadCheckpointError, MissingAssetError
 from avatarzoo.files import atomic_path
+from avatarzoo.priors.animatable import AnimatableTriPlaneGenerator
+from avatarzoo.priors.animatable_config import AnimatableConfig
 from avatarzoo.priors.eg3d import TriPlaneGenerator
 from avatarzoo.priors.eg3d_config import EG3DConfig
 
-FORMAT = "avatarzoo-eg3d-1"
+FORMAT, ANIMATABLE_FORMAT = "avatarzoo-eg3d-1", "avatarzoo-animatable-1"
+KINDS: dict[str, tuple[type[TriPlaneGenerator], type[EG3DConfig]]] = {
+    FORMAT: (TriPlaneGenerator, EG3DConfig),
+    ANIMATABLE_FORMAT: (AnimatableTriPlaneGenerator, AnimatableConfig),
+}
 
 
 def save_generator(
@@ -23,7 +29,7 @@ def save_generator(
 ) -> Path:
     """Write weights and configuration; atomic. ``facts`` are JSON-able notes on how the weights came about."""
     header = {
-        "format": FORMAT,
+        "format": ANIMATABLE_FORMAT if isinstance(generator, AnimatableTriPlaneGenerator) else FORMAT,
         "config": json.dumps(generator.config.to_dict()),
         "facts": json.dumps(facts or {}),
     }
@@ -34,7 +40,7 @@ def save_generator(
 
 
 def load_generator(path: str | Path) -> TriPlaneGenerator:
-    """Read what :func:`save_generator` wrote, in evaluation mode; nothing in the file is executed.
+    """Read what :func:`save_generator` wrote, of the same class, in evaluation mode; nothing in the file is executed.
 
     Raises:
         MissingAssetError: there is no such file.
@@ -44,12 +50,11 @@ def load_generator(path: str | Path) -> TriPlaneGenerator:
         with safe_open(str(path), framework="pt") as file:
             header = file.metadata() or {}
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
-        if header.get("format") != FORMAT:
-            raise ValueError("another format")
+        network, config = KINDS[header.get("format", "")]
         with torch.random.fork_rng(
             devices=[]
         ):  # the meta device would be slower: its first use imports torch's compiler
-            generator = TriPlaneGenerator(EG3DConfig.from_dict(json.loads(header["config"])))
+            generator = network(config.from_dict(json.loads(header["config"])))
         generator.load_state_dict(tensors, assign=True)
     except FileNotFoundError as error:
         raise MissingAssetError(

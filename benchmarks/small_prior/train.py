@@ -34,7 +34,7 @@ from avatarzoo.priors.eg3d import TriPlaneGenerator
 from avatarzoo.priors.eg3d_config import EG3DConfig
 from avatarzoo.priors.generator_file import save_generator
 from avatarzoo.priors.rays import Rays, camera_rays
-from avatarzoo.priors.volume import evaluate, interval_weights
+from avatarzoo.priors.volume import Field, evaluate, interval_weights
 
 CONFIG = EG3DConfig(
     latent_dim=48,
@@ -70,6 +70,14 @@ LONGEST_STEP = 5.0
 """Seconds; whatever a step takes longer, the machine was busy with something else."""
 
 
+class Scene(NamedTuple):
+    """What a batch looks at: raw density and colours of points of each view, and each view's code of the super-resolution."""
+
+    field: Field
+    codes: Tensor
+    generator: TriPlaneGenerator
+
+
 class Batch(NamedTuple):
     """Some views: codes, cameras, pictures in [0, 1], and camera depths of raw pixels (0: nothing there)."""
 
@@ -98,21 +106,17 @@ def guided_depths(
 
 
 def guided_render(
-    generator: TriPlaneGenerator, planes: Tensor, batch: Batch, chosen: Tensor, draws: torch.Generator
+    scene: Scene, batch: Batch, chosen: Tensor, draws: torch.Generator
 ) -> tuple[Float[Tensor, "b n c"], Float[Tensor, "b n"], Tensor]:
     """Features and opacity of the chosen raw pixels ``(B, N)``, and what density must be told at the samples:
     nothing in front of the surface, something solid behind it."""
-    rays = camera_rays(batch.labels, generator.config.neural_resolution)
+    rays = camera_rays(batch.labels, CONFIG.neural_resolution)
     directions = rays.directions.gather(1, chosen[..., None].expand(-1, -1, 3))
     ahead = (directions * batch.labels[:, None, [2, 6, 10]]).sum(-1)
     depth = batch.depths.flatten(1).gather(1, chosen)
     distances = torch.where(depth > 0, depth / ahead, torch.inf)
     depths, behind = guided_depths(distances, draws)
-    density, colours = evaluate(
-        lambda points: by_view(*generator.query(planes, by_person(points))),
-        Rays(rays.origins, directions),
-        depths,
-    )
+    density, colours = evaluate(scene.field, Rays(rays.origins, directions), depths)
     weights, _ = interval_weights(depths, density)
     halves = F.pad(weights, (1, 1)) / 2
     shares = halves[..., :-1] + halves[..., 1:]
@@ -146,34 +150,42 @@ def interest(images: Float[Tensor, "b 3 s s"]) -> Float[Tensor, "b n"]:
     return (0.06 + 0.1 * (grey < 0.97) + change).flatten(1)
 
 
-def pixels_loss(generator: TriPlaneGenerator, batch: Batch, draws: torch.Generator) -> Tensor:
+def look(generator: TriPlaneGenerator, batch: Batch) -> Scene:
+    """The people of a batch; views of a person share the planes."""
+    codes = generator.codes(*first_views(batch))
+    planes = generator.planes(codes, noise="none")
+    return Scene(
+        lambda points: by_view(*generator.query(planes, by_person(points))),
+        views_of(codes[:, -1:]),
+        generator,
+    )
+
+
+def pixels_loss(scene: Scene, batch: Batch, draws: torch.Generator) -> Tensor:
     """Colours and opacity of some raw pixels of every view."""
-    planes = generator.planes(generator.codes(*first_views(batch)), noise="none")
     chosen = torch.multinomial(interest(batch.images), RAYS, generator=draws)
-    features, opacity, solidity = guided_render(generator, planes, batch, chosen, draws)
+    features, opacity, solidity = guided_render(scene, batch, chosen, draws)
     small = resize(batch.images, CONFIG.neural_resolution).flatten(2)
     target = small.gather(2, chosen[:, None].expand(-1, 3, -1)).transpose(1, 2) * 2 - 1
     seen = (batch.depths.flatten(1).gather(1, chosen) > 0).float()
     return F.l1_loss(features[..., :3], target) + 0.2 * F.l1_loss(opacity, seen) + solidity
 
 
-def squares_loss(generator: TriPlaneGenerator, batch: Batch, draws: torch.Generator) -> Tensor:
+def squares_loss(scene: Scene, batch: Batch, draws: torch.Generator) -> Tensor:
     """One square of every raw view and of the final picture; the rim that super-resolution cannot see beyond is left out."""
     side = CONFIG.neural_resolution
     top, left = (int(torch.randint(side - PATCH + 1, (), generator=draws)) for _ in range(2))
     grid = torch.arange(side * side).view(side, side)[top : top + PATCH, left : left + PATCH].flatten()
-    codes = generator.codes(*first_views(batch))
-    planes = generator.planes(codes, noise="none")
     chosen = grid.expand(len(batch.labels), -1)
-    features, opacity, solidity = guided_render(generator, planes, batch, chosen, draws)
+    features, opacity, solidity = guided_render(scene, batch, chosen, draws)
     features = features.transpose(1, 2).unflatten(2, (PATCH, PATCH))
     inside = (slice(None), slice(None), slice(top, top + PATCH), slice(left, left + PATCH))
     small = resize(batch.images, side)[inside] * 2 - 1
     seen = (batch.depths.flatten(1).gather(1, chosen) > 0).float()
     loss = picture_loss(features[:, :3], small) + 0.2 * F.l1_loss(opacity, seen) + solidity
     picture, x = features[:, :3], features
-    last = views_of(codes[:, -1:]).expand(-1, 3, -1)
-    for block in generator.superresolution.blocks:
+    last = scene.codes.expand(-1, 3, -1)
+    for block in scene.generator.superresolution.blocks:
         x, picture = block(x, picture, last, noise="none")
     fine = batch.images[:, :, 2 * top : 2 * (top + PATCH), 2 * left : 2 * (left + PATCH)] * 2 - 1
     rim = (slice(None), slice(None), slice(4, -4), slice(4, -4))
@@ -251,7 +263,7 @@ def train(args: argparse.Namespace) -> None:
         optimiser.param_groups[0]["lr"] = max(rate, 1e-2 * RATE)
         batch = draw_batch(folk, latents, args.people_a_step, draws)
         sharp = args.sharp or elapsed > 60 * RAW_SHARE * args.minutes
-        loss = (squares_loss if sharp else pixels_loss)(generator, batch, draws)
+        loss = (squares_loss if sharp else pixels_loss)(look(generator, batch), batch, draws)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
