@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -15,6 +16,9 @@ from avatarzoo.priors.eg3d_config import FFHQ, EG3DConfig
 from avatarzoo.priors.rays import camera_rays
 from avatarzoo.priors.triplanes import Decoder, sample_planes
 from avatarzoo.priors.volume import Sampling, render_rays
+
+Warp = Callable[[Float[Tensor, "b n 3"]], Float[Tensor, "b n 3"]]
+"""World points on rays to the world points where the planes are asked (a deformation field)."""
 
 
 class FeatureView(NamedTuple):
@@ -128,6 +132,8 @@ class TriPlaneGenerator(nn.Module):
         resolution: int | None = None,
         jitter: torch.Generator | None = None,
         chunk: int | None = None,
+        warp: Warp | None = None,
+        samples: tuple[int, int] | None = None,
     ) -> FeatureView:
         """Volume-render a view.
 
@@ -137,18 +143,21 @@ class TriPlaneGenerator(nn.Module):
             resolution: side of the view; None: ``self.neural_resolution``.
             jitter: None for the middles of all sampling intervals, a generator for random places (training).
             chunk: rays of each view computed at a time, to save memory; does not change the result.
+            warp: applied to all points of both passes before the planes are asked; rays stay straight.
+            samples: on a ray in the first and in the second pass; None: the configuration's.
         """
         config = self.config
         resolution = resolution or self.neural_resolution
-        sampling = Sampling(
-            config.coarse_samples,
-            config.fine_samples,
-            config.depth_range,
-            config.box,
-            config.white_background,
-        )
+        coarse, fine = samples or (config.coarse_samples, config.fine_samples)
+        sampling = Sampling(coarse, fine, config.depth_range, config.box, config.white_background)
         rays = camera_rays(label.float(), resolution)
-        view = render_rays(lambda points: self.query(planes, points), rays, sampling, jitter, chunk)
+        view = render_rays(
+            lambda points: self.query(planes, points if warp is None else warp(points)),
+            rays,
+            sampling,
+            jitter,
+            chunk,
+        )
         maps = [m.transpose(1, 2).unflatten(2, (resolution, resolution)) for m in view]
         return FeatureView(*maps)
 

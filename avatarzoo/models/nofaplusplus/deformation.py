@@ -18,6 +18,10 @@ class Prepared(NamedTuple):
     displacement: Float[Tensor, "b 1 d"]
     weight: Float[Tensor, "b 1 w"] | None
 
+    def repeated(self, count: int) -> Prepared:
+        """``count`` rows in place of each."""
+        return Prepared(*(None if x is None else x.repeat_interleave(count, 0) for x in self))
+
 
 class Deformation(NamedTuple):
     """Per point: the D-Net's offset in world units and the W-Net's weight in (0, 1), exactly 1 without a W-Net."""
