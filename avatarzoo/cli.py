@@ -11,6 +11,7 @@ from typing import Any
 APPS = {
     "track": ("avatarzoo.apps.track", "a video to head parameters, crops and masks"),
     "live": ("avatarzoo.apps.live", "a camera or a video drives an avatar, live"),
+    "drive": ("avatarzoo.apps.drive", "a video, parameters or a voice drives an avatar into a video file"),
     "export": (
         "avatarzoo.apps.export",
         "a checkpoint to PLY, a self-contained avatar file, ONNX or torch.export",

@@ -1,7 +1,7 @@
 """Background plates: a picture without the person in it, filled in once, to put behind every frame of an avatar.
 
-NOFA++ removes the foreground of the source, inpaints it with the network MAT, and composites every frame over that static picture; here a
-smooth filling serves, which needs no weights and invents no structure.
+NOFA++ removes the foreground of the source, inpaints it with the network MAT, and composites every frame over that static picture;
+here a smooth filling serves, which needs no weights and invents no structure.
 """
 
 from __future__ import annotations
