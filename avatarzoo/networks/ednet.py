@@ -50,18 +50,18 @@ class Blur(nn.Module):
 
 
 class DecoderBlock(nn.Module):
-    """Features and position map side by side, twice the size, blurred, convolved."""
+    """Features and guides (the position map) side by side, twice the size, blurred, convolved."""
 
-    def __init__(self, inputs: int, outputs: int) -> None:
+    def __init__(self, inputs: int, outputs: int, guides: int = 3) -> None:
         super().__init__()
-        self.up = nn.ConvTranspose2d(inputs + 3, inputs + 3, 2, stride=2)
+        self.up = nn.ConvTranspose2d(inputs + guides, inputs + guides, 2, stride=2)
         self.blur = Blur()
-        self.conv = DoubleConvolution(inputs + 3, outputs)
+        self.conv = DoubleConvolution(inputs + guides, outputs)
 
     def forward(
-        self, x: Float[Tensor, "b c h w"], position_map: Float[Tensor, "b 3 s s"]
+        self, x: Float[Tensor, "b c h w"], guides: Float[Tensor, "b g s s"]
     ) -> Float[Tensor, "b d 2*h 2*w"]:
-        small = resize(position_map, x.shape[-1], antialias=False)
+        small = resize(guides, x.shape[-1], antialias=False)
         return self.conv(self.blur(self.up(torch.cat([x, small], 1))))
 
 
@@ -80,6 +80,9 @@ class EDNet(nn.Module):
         input_range: what the first layer sees of a picture in [0, 1]: ``uint8`` is [-1, 1]; ``unit`` is what the released caller
             passes by mistake, [-1, -0.992] (the picture divided by 127.5 once more).
         antialias: the picture, where it is larger than the working size (published: not).
+        textures: channels of a map in texture space that the decoder gets beside the position map, and that also reaches the
+            offsets directly, at their own size (published: 0). Ours: normalisation of every layer takes the colours' absolute
+            values away, so that a small network gives everybody the same face; the direct path carries them.
 
     Raises:
         ValueError: a size that is no multiple of 16.
@@ -92,6 +95,7 @@ class EDNet(nn.Module):
         channels: int = 13,
         input_range: InputRange = "uint8",
         antialias: bool = False,
+        textures: int = 0,
     ) -> None:
         super().__init__()
         if size % CODE_LEVEL or size < 2 * CODE_LEVEL:
@@ -102,8 +106,9 @@ class EDNet(nn.Module):
         down = [width, width, 2 * width, 4 * width, 8 * width]
         up = [8 * width, 4 * width, 2 * width, width, width]
         self.encoder = nn.ModuleList(DoubleConvolution(a, b) for a, b in zip([3, *down], down))
-        self.decoder = nn.ModuleList(DecoderBlock(a, b) for a, b in pairwise(up))
+        self.decoder = nn.ModuleList(DecoderBlock(a, b, 3 + textures) for a, b in pairwise(up))
         self.head = nn.Conv2d(width, channels, 1)
+        self.skip = nn.Conv2d(textures, channels, 1, bias=False) if textures else None
 
     def encode(self, picture: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c s/16 s/16"]:
         """The code of pictures: RGB in [0, 1], square, of any size."""
@@ -114,16 +119,29 @@ class EDNet(nn.Module):
         return x
 
     def decode(
-        self, code: Float[Tensor, "b c s/16 s/16"], position_map: Float[Tensor, "b 3 t t"]
+        self,
+        code: Float[Tensor, "b c s/16 s/16"],
+        position_map: Float[Tensor, "b 3 t t"],
+        texture: Float[Tensor, "b k t t"] | None = None,
     ) -> Float[Tensor, "b d t t"]:
-        """Offsets at the size of the position map, which holds metres and may be of any size."""
-        x = code
+        """Offsets at the size of the position map, which holds metres and may be of any size.
+
+        Raises:
+            ValueError: a texture without a network for it, or the other way round.
+        """
+        if (texture is None) != (self.skip is None):
+            raise ValueError("a texture goes with a network that was built with textures, and only with one.")
+        x, guides = code, position_map if texture is None else torch.cat([position_map, texture], 1)
         for block in self.decoder:
-            x = block(x, position_map)
-        return resize(self.head(x), position_map.shape[-1], antialias=False)
+            x = block(x, guides)
+        offsets = resize(self.head(x), position_map.shape[-1], antialias=False)
+        return offsets if self.skip is None else offsets + self.skip(texture)
 
     def forward(
-        self, picture: Float[Tensor, "b 3 h w"], position_map: Float[Tensor, "b 3 t t"]
+        self,
+        picture: Float[Tensor, "b 3 h w"],
+        position_map: Float[Tensor, "b 3 t t"],
+        texture: Float[Tensor, "b k t t"] | None = None,
     ) -> Float[Tensor, "b d t t"]:
         """:meth:`decode` of :meth:`encode`."""
-        return self.decode(self.encode(picture), position_map)
+        return self.decode(self.encode(picture), position_map, texture)

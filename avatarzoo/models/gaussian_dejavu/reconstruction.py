@@ -16,13 +16,14 @@ from avatarzoo.geometry.rotations import axis_angle_to_matrix
 from avatarzoo.heads import load_head
 from avatarzoo.heads.base import HeadParams
 from avatarzoo.models.base import AvatarImage, AvatarModule, AvatarState
+from avatarzoo.models.gaussian_dejavu.picture_texture import TEXTURE_CHANNELS, PictureTexture
 from avatarzoo.models.gaussian_dejavu.reconstruction_loss import (
     ProgressiveSchedule,
     ReconstructionLoss,
     ReconstructionPreset,
 )
 from avatarzoo.models.gaussian_dejavu.reconstruction_maps import PositionMap, at_pixels, most_frontal
-from avatarzoo.models.gaussian_dejavu.uv_gaussians import CHANNELS, Initialization, UVGaussianMap
+from avatarzoo.models.gaussian_dejavu.uv_gaussians import CHANNELS, COLOR, Initialization, UVGaussianMap
 from avatarzoo.networks.ednet import EDNet, InputRange
 from avatarzoo.networks.ops import resize
 from avatarzoo.render import rasterize_gaussians
@@ -38,6 +39,8 @@ class GaussianReconstruction(AvatarModule):
         uv_size: S, side of the UV map (paper: 320).
         network_size, network_width: working size and first width of the network (published: 320, 64).
         input_range, antialias: see :class:`avatarzoo.networks.ednet.EDNet`.
+        texture: give the network what the picture shows under each texel, see :class:`PictureTexture` (ours; published: not);
+            training then starts from that picture laid on the head instead of from U_init.
         initialization: U_init; an avatar's personalisation must start from the same.
         preset: loss weights, ``avatarzoo`` or ``paper``; each ``lambda_*`` overrides one weight.
         uniform_weights: ablation without the position weight map (supplement section 6.3).
@@ -50,6 +53,9 @@ class GaussianReconstruction(AvatarModule):
         backend: rasteriser.
         seed: of weights, pairs and backgrounds.
         start: a ``reconstruction.safetensors`` of the same network whose weights training starts from.
+
+    Attributes:
+        provenance: steps and data of the training that a file of weights tells of; empty otherwise.
     """
 
     def __init__(
@@ -61,6 +67,7 @@ class GaussianReconstruction(AvatarModule):
         network_width: int = 64,
         input_range: InputRange = "uint8",
         antialias: bool = False,
+        texture: bool = False,
         initialization: Initialization = "surface",
         preset: ReconstructionPreset = "avatarzoo",
         lambda_rgb: float | None = None,
@@ -86,15 +93,21 @@ class GaussianReconstruction(AvatarModule):
         super().__init__()
         self.save_hyperparameters()
         self.automatic_optimization = False
+        self.provenance: dict[str, Any] = {}
         self.head = load_head(head, head_file)
         self.uv_map = UVGaussianMap(self.head, uv_size, initialization)
         self.position_map = PositionMap(self.head, uv_size)
+        self.picture_texture = PictureTexture(self.head, uv_size) if texture else None
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.network = EDNet(network_size, network_width, CHANNELS, input_range, antialias)
+            textures = TEXTURE_CHANNELS if texture else 0
+            self.network = EDNet(network_size, network_width, CHANNELS, input_range, antialias, textures)
         # ours (the released training code is not published): the first picture is U_init, whatever the weights
         nn.init.zeros_(self.network.head.weight)
         nn.init.zeros_(self.network.head.bias)
+        if texture:
+            nn.init.zeros_(self.network.skip.weight)
+            nn.init.eye_(self.network.skip.weight.data[COLOR, :3, 0, 0])
         weights = {k.removeprefix("lambda_"): v for k, v in self.hparams.items() if k.startswith("lambda_")}
         self.loss = ReconstructionLoss(preset, weights, uniform_weights)
         self.schedule = ProgressiveSchedule(
@@ -107,10 +120,17 @@ class GaussianReconstruction(AvatarModule):
 
     # ---- the avatar ------------------------------------------------------------------------------------------------
 
-    def offsets(self, images: Float[Tensor, "b 3 h w"], params: HeadParams) -> Float[Tensor, "b n 13"]:
-        """Delta U of pictures on the plain background, at the Gaussians."""
-        positions = self.position_map(self.head(params.in_head_frame()))
-        return at_pixels(self.network(images, positions), self.uv_map.pixels, self.uv_map.size)
+    def offsets(
+        self, images: Float[Tensor, "b 3 h w"], params: HeadParams, camera: Camera
+    ) -> Float[Tensor, "b n 13"]:
+        """Delta U of pictures on the plain background, seen by B cameras, at the Gaussians."""
+        vertices = self.head(params.in_head_frame())
+        texture = None
+        if self.picture_texture is not None:
+            seen = camera.after(axis_angle_to_matrix(params.rotation), params.translation)
+            texture = self.picture_texture(images, vertices, seen)
+        offsets = self.network(images, self.position_map(vertices), texture)
+        return at_pixels(offsets, self.uv_map.pixels, self.uv_map.size)
 
     def gaussians(self, params: HeadParams, offsets: Float[Tensor, "b n 13"]) -> Gaussians:
         """Gaussians in the head frame, where ``params`` put the surface."""
@@ -126,28 +146,30 @@ class GaussianReconstruction(AvatarModule):
         image = rasterize_gaussians(self.gaussians(params, offsets), seen, ground, self.hparams["backend"])
         return AvatarImage(image.rgb, image.alpha)
 
-    def forward(self, images: Tensor, source: HeadParams, target: HeadParams, camera: Camera) -> AvatarImage:
-        """Figure 2 (a): reconstruct from ``images`` with their parameters, render as ``target`` seen by ``camera`` (B rows)."""
-        return self.render(target, self.offsets(images, source), camera)
+    def forward(
+        self, images: Tensor, source: HeadParams, source_camera: Camera, target: HeadParams, camera: Camera
+    ) -> AvatarImage:
+        """Figure 2 (a): reconstruct from ``images`` with their tracking, render as ``target`` seen by ``camera`` (B rows)."""
+        return self.render(target, self.offsets(images, source, source_camera), camera)
 
     @torch.no_grad()
     def reconstruct(self, images=None, params=None, cameras=None) -> AvatarState:
         """The mean of the offsets of one or more pictures of a person (section 3.4), as personalisation reads it.
 
         Args:
-            images: RGB in [0, 1], head on the plain background, as a tracker crops; params: of the same pictures.
-            cameras: not needed.
+            images: RGB in [0, 1], head on the plain background, as a tracker crops.
+            params: of the same pictures; cameras: as many, or one for all.
 
         Raises:
-            UsageError: no picture, or pictures without parameters.
+            UsageError: no picture, or pictures without parameters and cameras.
         """
-        if images is None or params is None:
+        if images is None or params is None or cameras is None:
             raise UsageError(
-                "GaussianReconstruction needs pictures of a person with their tracked head parameters."
+                "GaussianReconstruction needs pictures of a person with their tracked head parameters and cameras."
             )
-        mean = torch.stack(
-            [self.offsets(images[i : i + 1], params.rows(i))[0] for i in range(len(images))]
-        ).mean(0)
+        cameras = cameras.rows([0] * len(images)) if cameras.batch == 1 else cameras
+        each = [self.offsets(images[i : i + 1], params.rows(i), cameras.rows([i])) for i in range(len(images))]
+        mean = torch.cat(each).mean(0)
         return self._state(mean, params.identity.mean(0, keepdim=True))
 
     def initial_state(self) -> AvatarState:
@@ -193,7 +215,9 @@ class GaussianReconstruction(AvatarModule):
         """Write ``reconstruction.safetensors``, which ``load_reconstruction`` reads."""
         from avatarzoo.models.gaussian_dejavu.reconstruction_files import save_reconstruction
 
-        path = save_reconstruction(self, Path(folder) / "reconstruction.safetensors", self.global_step)
+        path = Path(folder) / "reconstruction.safetensors"
+        data = self.trainer.datamodule.describe()  # type: ignore[attr-defined]
+        save_reconstruction(self, path, self.global_step, data)
         print(f"Reconstruction network: {path}")
         return path
 
@@ -246,7 +270,7 @@ class GaussianReconstruction(AvatarModule):
         Input i predicts, target j is compared: its own picture for portraits, a random one of the same person otherwise, seen by j's
         camera on j's mesh (section 3.3: "we also randomly pair the input and target images").
         """
-        offsets = self.offsets(batch["image"], batch["params"])
+        offsets = self.offsets(batch["image"], batch["params"], batch["camera"])
         rounds = self.hparams["targets"] if people is not None else 1
         pairs = torch.cat([_pairs(len(offsets), people, generator) for _ in range(rounds)]).to(offsets.device)
         resolution = min(resolution, batch["image"].shape[-1])
@@ -275,8 +299,11 @@ class GaussianReconstruction(AvatarModule):
         ``facial`` makes both pictures equal outside the face and measures the whole, as the protocols of Tables 2 and 3 do.
         """
         views = batch["views"]
-        params, image = views["params"], views["image"]
-        offsets = torch.cat([self.offsets(image[i : i + 1], params.rows(i)) for i in range(len(image))])
+        params, image, camera = views["params"], views["image"], views["camera"]
+        rows = range(len(image))
+        offsets = torch.cat(
+            [self.offsets(image[i : i + 1], params.rows(i), camera.rows([i])) for i in rows]
+        )
         source = int(
             most_frontal(axis_angle_to_matrix(params.rotation), views["camera"].world_to_camera.float())
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import torch
 from jaxtyping import Float
@@ -21,20 +21,30 @@ from avatarzoo.networks.ednet import EDNet, InputRange
 from avatarzoo.priors import import_checkpoint, official_key_map
 
 FORMAT = "avatarzoo-dejavu-reconstruction-1"
+SMALL_NETWORK = Path(__file__).parent / "weights" / "small_reconstruction.safetensors"
+"""The network that comes with avatarzoo. It has seen made-up people only (:class:`avatarzoo.data.ProceduralPeopleDataModule`), never a
+real one; results made with it must say so. ``benchmarks/small_reconstruction`` has the recipe and the scores."""
 ARCHITECTURE = (
-    "head", "uv_size", "network_size", "network_width", "input_range", "antialias", "initialization", "background",
+    "head", "uv_size", "network_size", "network_width", "input_range", "antialias", "texture", "initialization",
+    "background",
 )  # fmt: skip
 """Hyper-parameters without which the weights mean nothing."""
 
 
-def save_reconstruction(module: GaussianReconstruction, path: str | Path, steps: int) -> Path:
-    """Write the network's weights and what it needs to be used; atomic."""
+def save_reconstruction(
+    module: GaussianReconstruction, path: str | Path, steps: int, data: dict[str, Any] | None = None
+) -> Path:
+    """Write the network's weights and what it needs to be used; atomic.
+
+    Args:
+        steps: of its training; data: what it was trained on, as a data module describes it.
+    """
     options = {name: module.hparams[name] for name in ARCHITECTURE}
     header = {
         "format": FORMAT,
         "options": json.dumps(options),
         "head": json.dumps(module.head.signature),
-        "steps": str(steps),
+        "provenance": json.dumps({"steps": steps, "data": data}),
     }
     tensors = {k: v.detach().cpu().contiguous() for k, v in module.network.state_dict().items()}
     with atomic_path(path) as partial:
@@ -42,8 +52,13 @@ def save_reconstruction(module: GaussianReconstruction, path: str | Path, steps:
     return Path(path)
 
 
-def load_reconstruction(path: str | Path, head_file: str | None = None) -> GaussianReconstruction:
+def load_reconstruction(
+    path: str | Path, head_file: str | None = None, uv_size: int | None = None
+) -> GaussianReconstruction:
     """A network that :func:`save_reconstruction` wrote, in evaluation mode; nothing in the file is executed.
+
+    Args:
+        uv_size: another S than that of the training.
 
     Raises:
         MissingAssetError: no such file, or the head model's file is not here.
@@ -53,7 +68,10 @@ def load_reconstruction(path: str | Path, head_file: str | None = None) -> Gauss
     header, tensors = _read(path)
     try:
         options, signature = json.loads(header["options"]), json.loads(header["head"])
+        if uv_size is not None:
+            options["uv_size"] = uv_size
         module = GaussianReconstruction(head_file=head_file, **options)
+        module.provenance = json.loads(header["provenance"])
     except (KeyError, TypeError, ValueError) as error:
         raise BadCheckpointError(f"{path} does not say how its network is built ({error}).") from error
     module.check_head(signature)
@@ -115,7 +133,7 @@ def choose_input_range(
     errors: dict[InputRange, float] = {}
     for way in get_args(InputRange):
         module.network.input_range = way
-        rendered = module(images, params, params, cameras).rgb.clamp(0, 1)
+        rendered = module(images, params, cameras, params, cameras).rgb.clamp(0, 1)
         errors[way] = float((rendered - images).abs().mean())
     best = min(errors, key=lambda way: errors[way])
     module.network.input_range = module.hparams["input_range"] = best
