@@ -22,8 +22,8 @@ CYCLE, SYNTHETIC_TURN = 3, 2
 class ClipPairsDataModule(L.LightningDataModule):
     """Batches ``{"source": AvatarBatch, "target": AvatarBatch}``; row i of both shows one person, as EG3D sees heads.
 
-    Subclasses set ``source`` and ``held_out`` in :meth:`setup`. Validation and test have every held-out clip with its first frame as
-    source; ``video`` numbers the clips.
+    Subclasses set ``source`` and ``held_out`` in :meth:`setup`. Validation is self-reenactment: every held-out clip's first frame is
+    the source of its other frames; ``video`` numbers the clips.
 
     Args:
         batch_size: pairs per step and process (paper: 4 on 4 GPUs).
@@ -72,9 +72,6 @@ class ClipPairsDataModule(L.LightningDataModule):
 
     def val_dataloader(self) -> HeldOutPairs:
         return HeldOutPairs(self.held_out, self.batch_size, self.held_out_frames)
-
-    def test_dataloader(self) -> HeldOutPairs:
-        return self.val_dataloader()
 
     def on_after_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
         return {name: to_floats(part) for name, part in batch.items()}
@@ -139,7 +136,7 @@ class ProceduralClipPairsDataModule(ClipPairsDataModule):
         drawing = (hp["length"], hp["size"], hp["background"], hp["cache"])
         self.source = ProceduralClips(hp["first"], hp["people"], *drawing)
         self.held_out = ProceduralClips(HELD_OUT_FIRST, hp["held_out"], *drawing)
-        parts = [self.held_out] if stage in ("validate", "test") else [self.source, self.held_out]
+        parts = [self.held_out] if stage == "validate" else [self.source, self.held_out]
         for part in parts:
             part.draw_all()
 
@@ -214,7 +211,7 @@ class TrackedClipPairsDataModule(ClipPairsDataModule):
 class HybridDataModule(L.LightningDataModule):
     """Two steps of video, then one of synthetic data, exactly (paper section 3.3, hybrid training).
 
-    Batches are those of the two parts: ``{"source", "target"}`` or ``{"latent", "labels"}``. Validation and test are the video's.
+    Batches are those of the two parts: ``{"source", "target"}`` or ``{"latent", "labels"}``. Validation is the video's.
 
     Args:
         video: pairs of frames of clips.
@@ -254,9 +251,6 @@ class HybridDataModule(L.LightningDataModule):
 
     def val_dataloader(self) -> HeldOutPairs:
         return self.video.val_dataloader()
-
-    def test_dataloader(self) -> HeldOutPairs:
-        return self.video.test_dataloader()
 
     def on_after_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
         return batch if "latent" in batch else self.video.on_after_batch_transfer(batch, dataloader_idx)

@@ -129,9 +129,6 @@ class PriorSamplesDataModule(L.LightningDataModule):
     def val_dataloader(self) -> HeldOutSamples:
         return HeldOutSamples(self)
 
-    def test_dataloader(self) -> HeldOutSamples:
-        return HeldOutSamples(self)
-
 
 class HeldOutSamples:
     """The same people and cameras for all runs, in batches."""
