@@ -46,17 +46,15 @@ class StyleAvatar(AvatarModule):
         channel_multiplier, channel_max: width of all networks; the published table has 2 and 512.
         variant: ``full`` or a network of the ablation study, see :class:`PortraitGenerator`.
         preset: ``avatarzoo``, ``paper`` or ``official_release``, see :data:`objective.PRESETS`.
-        lambda_l1, lambda_perceptual, lambda_mask, lambda_gan, lambda_r1: override one weight; no discriminator without GAN.
+        lambda_l1, lambda_perceptual, lambda_mask, lambda_gan, lambda_r1, lambda_features: override a weight; no GAN, no discriminator.
         perceptual: overrides the preset's: ``vgg19`` (the paper's, needs its weights), ``multiscale`` (needs none), ``none``.
         lr, momentum, weight_decay: of AdamW for generators and discriminator; momentum (beta 1) pays where there is no GAN.
         max_norm: gradients of each generator are clipped to it.
         freeze_features_after: steps of this run after which face texture and background stay as they are.
-        window: sliding windows per ``sample``, per ``batch`` (as published) or ``none``.
-        videos: how many people the data module brings (pre-training: more than 1).
+        window: windows per ``sample``, per ``batch`` (as published) or ``none``. videos: people in the data (pretraining: > 1).
         watchdog, watchdog_patience: what happens when the discriminator wins, and after how many steps.
         compile: run generator and discriminator through torch.compile while training.
-        background: grey level behind the person.
-        seed: of weights, noise and windows.
+        background: grey level behind the person. seed: of weights, noise and windows.
         start: checkpoint of an earlier run whose networks are taken; steps are counted anew, so that a new person gets new features.
 
     Weights of a perceptual loss and ``start`` are read when training begins, so that an avatar loads on machines without them.
@@ -77,6 +75,7 @@ class StyleAvatar(AvatarModule):
         lambda_mask: float | None = None,
         lambda_gan: float | None = None,
         lambda_r1: float | None = None,
+        lambda_features: float | None = None,
         perceptual: Perceptual | None = None,
         lr: float = 2e-3,
         momentum: float = 0.0,
@@ -252,7 +251,8 @@ class StyleAvatar(AvatarModule):
         optimizer = optimizer[0] if isinstance(optimizer, list) else optimizer
         optimizer.zero_grad()
         image, mask = self.draw(sample, draws)
-        terms = self.loss.supervised(image, mask, sample.target, sample.background, sample.known)
+        truth = sample.target, sample.background, sample.known, sample.features
+        terms = self.loss.supervised(image, mask, *truth)
         if self.discriminator is not None:
             self.discriminator.requires_grad_(False)
             fooled = generator_loss(self.judge(image, sample))

@@ -20,17 +20,17 @@ PRESETS: dict[str, dict[str, float | str | bool]] = {
     # Eq. 4 as printed: four terms, no weights; R1 is StyleGAN2's (section 3.3), gamma of the released code
     "paper": {
         "perceptual": "vgg19", "lambda_l1": 1.0, "lambda_perceptual": 1.0, "lambda_mask": 1.0, "lambda_gan": 1.0,
-        "lambda_r1": 5.0, "fixed_background_noise": True, "average_ramp": False,
+        "lambda_r1": 5.0, "lambda_features": 0.0, "fixed_background_noise": True, "average_ramp": False,
     },
     # fact sheet 2.1: the VGG term is computed and printed there, but not summed; here it is not computed
     "official_release": {
         "perceptual": "none", "lambda_l1": 1.0, "lambda_perceptual": 0.0, "lambda_mask": 3.0, "lambda_gan": 1.0,
-        "lambda_r1": 5.0, "fixed_background_noise": False, "average_ramp": False,
+        "lambda_r1": 5.0, "lambda_features": 0.0, "fixed_background_noise": False, "average_ramp": False,
     },
-    # ours: needs no weights; pictures follow the video before they follow the discriminator
+    # ours: needs no weights; pictures follow the video before they follow the discriminator; eyes and lips count more
     "avatarzoo": {
         "perceptual": "multiscale", "lambda_l1": 1.0, "lambda_perceptual": 1.0, "lambda_mask": 1.0, "lambda_gan": 0.05,
-        "lambda_r1": 5.0, "fixed_background_noise": True, "average_ramp": True,
+        "lambda_r1": 5.0, "lambda_features": 3.0, "fixed_background_noise": True, "average_ramp": True,
     },
 }  # fmt: skip
 
@@ -83,6 +83,7 @@ class PortraitLoss:
         target: Float[Tensor, "b 3 s s"],
         background: Float[Tensor, "b 1 g g"],
         known: Float[Tensor, "b 1 g g"],
+        features: Float[Tensor, "b 1 s s"],
     ) -> dict[str, Tensor]:
         """Weighted terms that compare with the video.
 
@@ -90,19 +91,23 @@ class PortraitLoss:
             image, target: in [-1, 1], alike where nothing was filmed.
             mask: the network's background mask in [-1, 1], 1 = background; ``None`` for variants without one.
             background: 1 where the video shows background. known: 1 where something was filmed.
+            features: 1 on brows, eyes, nose and mouth, where errors count ``1 + lambda_features`` times (L1 and ``multiscale``).
         """
         w = self.weights
-        terms = {"l1": w["l1"] * (image - target).abs().mean()}
+        emphasis = 1 + w["features"] * features
+        terms = {"l1": w["l1"] * (emphasis * (image - target)).abs().mean()}
         if w["perceptual"] > 0 and self.perceptual != "none":
-            terms["perceptual"] = w["perceptual"] * self.compare((image + 1) / 2, (target + 1) / 2)
+            terms["perceptual"] = w["perceptual"] * self.compare((image + 1) / 2, (target + 1) / 2, emphasis)
         if mask is not None and w["mask"] > 0:
             terms["mask"] = w["mask"] * (((mask + 1) / 2 - background).abs() * known).mean()
         return terms
 
-    def compare(self, image: Float[Tensor, "b 3 s s"], target: Float[Tensor, "b 3 s s"]) -> Float[Tensor, ""]:
+    def compare(
+        self, image: Float[Tensor, "b 3 s s"], target: Float[Tensor, "b 3 s s"], emphasis: Tensor
+    ) -> Float[Tensor, ""]:
         """The perceptual term on pictures in [0, 1]."""
-        if self.perceptual == "multiscale":
-            return multiscale_loss(image, target)
+        if self.perceptual == "multiscale":  # linear in the error up to its absolute values
+            return multiscale_loss(emphasis * image, emphasis * target)
         assert self.vgg19 is not None, "prepare() reads the weights"
         return self.vgg19(image, target)
 

@@ -21,13 +21,14 @@ Window = Literal["sample", "batch", "none"]
 class Sample(NamedTuple):
     """Attributes:
     target: window of the filmed picture in [-1, 1]. valid: 1 where it was filmed.
-    background: 1 where the matte shows no person. known: ``valid`` at its side.
+    features: 1 on brows, eyes, nose and mouth. background: 1 where the matte shows no person. known: ``valid`` at its side.
     conditions: renders, not moved by the window. offset: corner of the window in cells.
     video, index: who, and which frame.
     """
 
     target: Float[Tensor, "b 3 s s"]
     valid: Float[Tensor, "b 1 s s"]
+    features: Float[Tensor, "b 1 s s"]
     background: Float[Tensor, "b 1 g g"]
     known: Float[Tensor, "b 1 g g"]
     conditions: Conditions
@@ -47,13 +48,14 @@ def make_sample(
     index = batch["index"]
     video = batch.get("video", torch.zeros_like(index))
     offset = offsets(window, len(index), grid, step, seed).to(index.device)
-    image, mask = (_sized(batch[key], size) for key in ("image", "mask"))  # type: ignore[literal-required]
-    filmed = torch.cat([image * 2 - 1, mask, torch.ones_like(mask)], 1)
+    keys = ("image", "mask", "features")
+    image, mask, features = (_sized(batch[key], size) for key in keys)  # type: ignore[literal-required]
+    filmed = torch.cat([image * 2 - 1, mask, features, torch.ones_like(mask)], 1)
     shown = crop_wide(F.pad(filmed, (size // 4,) * 4), offset, grid)
-    target, mask, valid = shown.split([3, 1, 1], 1)
+    target, mask, features, valid = shown.split([3, 1, 1, 1], 1)
     known = F.interpolate(valid, (grid, grid), mode="nearest")
     background = background_target(mask, grid)
-    return Sample(target, valid, background, known, cache(video, index), offset, video, index)
+    return Sample(target, valid, features, background, known, cache(video, index), offset, video, index)
 
 
 def offsets(window: Window, batch: int, grid: int, step: int, seed: int) -> Int[Tensor, "b 2"]:

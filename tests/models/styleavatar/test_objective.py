@@ -17,7 +17,9 @@ def terms_of(loss: PortraitLoss) -> dict[str, float]:
     mask, background = torch.full((2, 1, 4, 4), 0.2), torch.zeros(2, 1, 4, 4)
     known = torch.ones(2, 1, 4, 4)
     known[..., :2] = 0
-    return {k: float(v) for k, v in loss.supervised(image, mask, target, background, known).items()}
+    features = torch.zeros(2, 1, 16, 16)
+    features[:, :, :4] = 1
+    return {k: float(v) for k, v in loss.supervised(image, mask, target, background, known, features).items()}
 
 
 def test_released_objective_by_hand() -> None:
@@ -30,9 +32,19 @@ def test_released_objective_by_hand() -> None:
 
 
 def test_own_objective_uses_the_stand_in() -> None:
-    terms = terms_of(PortraitLoss("avatarzoo", {"lambda_perceptual": 2.0}))
+    terms = terms_of(PortraitLoss("avatarzoo", {"lambda_perceptual": 2.0, "lambda_features": 0.0}))
     shown = torch.full((2, 3, 16, 16), 0.75), torch.full((2, 3, 16, 16), 0.55)
     assert terms["perceptual"] == pytest.approx(2 * float(multiscale_loss(*shown)))
+
+
+def test_own_objective_looks_at_the_features() -> None:
+    """A quarter of the picture counts 1 + 3 times: L1 0.4 x (0.75 + 0.25 x 4); the stand-in sees more there, too."""
+    plain = terms_of(PortraitLoss("avatarzoo", {"lambda_features": 0.0}))
+    terms = terms_of(PortraitLoss("avatarzoo", {}))
+    assert terms["l1"] == pytest.approx(0.7)
+    assert plain["l1"] == pytest.approx(0.4)
+    assert terms["perceptual"] > 1.5 * plain["perceptual"]
+    assert terms["mask"] == plain["mask"]
 
 
 def test_overrides_and_no_adversary() -> None:
@@ -56,7 +68,7 @@ def test_missing_vgg_weights_name_the_way_out(monkeypatch: pytest.MonkeyPatch, t
 
 def test_variants_without_a_mask_have_no_mask_term() -> None:
     picture = torch.zeros(1, 3, 16, 16)
-    terms = PortraitLoss("official_release", {}).supervised(picture, None, picture, picture, picture)
+    terms = PortraitLoss("official_release", {}).supervised(*[picture, None, *[picture] * 4])
     assert set(terms) == {"l1"}
 
 

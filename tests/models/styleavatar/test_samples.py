@@ -48,6 +48,7 @@ def test_targets_move_with_the_window_and_stop_where_nothing_was_filmed() -> Non
     )  # fmt: skip
     batch = {
         "image": store.images.float() / 255, "mask": store.masks[:, None].float() / 255, "index": store.index,
+        "features": store.features[:, None].float() / 255,
     }  # fmt: skip
     seed = next(s for s in range(50) if (offsets("sample", 2, G, 0, s) != G // 4).any())
     moved = make_sample(batch, cache, G, S, "sample", 0, seed)  # type: ignore[arg-type]
@@ -57,6 +58,10 @@ def test_targets_move_with_the_window_and_stop_where_nothing_was_filmed() -> Non
         filmed = expected != 9.0
         assert torch.equal(moved.valid[i].expand(3, -1, -1) > 0, filmed)
         assert torch.allclose(moved.target[i][filmed], expected[filmed])
+        seen = torch.nn.functional.pad(batch["features"][i], (S,) * 4)[
+            :, S + y : 2 * S + y, S + x : 2 * S + x
+        ]
+        assert torch.equal(moved.features[i], seen)
     still = make_sample(batch, cache, G, S, "sample", 1, seed)  # type: ignore[arg-type]
     assert torch.allclose(still.target, batch["image"] * 2 - 1)
     assert still.valid.min() == still.known.min() == 1
@@ -71,8 +76,8 @@ def test_pictures_of_another_size_are_brought_to_the_networks() -> None:
         renderer, store, torch.zeros(2, dtype=torch.long), torch.zeros(1, renderer.head.n_identity),
         torch.device("cpu"), lambda text: None,
     )  # fmt: skip
-    large = torch.rand(2, 4, 2 * S, 2 * S)
-    batch = {"image": large[:, :3], "mask": large[:, 3:], "index": store.index}
+    large = torch.rand(2, 5, 2 * S, 2 * S)
+    batch = {"image": large[:, :3], "mask": large[:, 3:4], "features": large[:, 4:], "index": store.index}
     sample = make_sample(batch, cache, G, S, "none", 0, 0)  # type: ignore[arg-type]
     assert sample.target.shape == (2, 3, S, S)
     assert (sample.target.mean() - (large[:, :3] * 2 - 1).mean()).abs() < 1e-3
