@@ -6,12 +6,13 @@ import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import cv2
 import numpy as np
 import torch
 
 from avatarzoo.data.sequence import TrackedSequence
 from avatarzoo.data.video_source import load_picture
-from avatarzoo.errors import UsageError
+from avatarzoo.errors import NoFaceError, UsageError
 from avatarzoo.files import file_hash
 from avatarzoo.geometry.camera import Camera
 from avatarzoo.geometry.crop import Crop
@@ -28,8 +29,8 @@ from avatarzoo.trackers.portraits import cached_portrait
 
 SMALL_FACE = 64
 """Pixels from forehead to chin: less shows hardly any detail."""
-PROFILE = 45.0
-"""Degrees to the side beyond which half of the face is not seen."""
+PROFILE = 35.0
+"""Degrees to the side, as the tracker measures them (a head at 60 reads 42), beyond which half of the face is not seen."""
 
 
 class Person(NamedTuple):
@@ -127,16 +128,20 @@ def resting_of(
 
 
 def picture_warnings(path: Path, tracked: TrackedSequence) -> list[str]:
-    """What a picture lacks for a good avatar, in words."""
+    """What a picture lacks for a good avatar, in words.
+
+    Raises:
+        NoFaceError: what was tracked is no face, or lies on its side: landmarks are found in much.
+    """
     crop = Crop(torch.tensor(tracked.info["crop"]["affine"])[None], tracked.size)
-    seen = torch.from_numpy(tracked.landmarks)
-    linear, shift = crop.inverse()[0, :, :2], crop.inverse()[0, :, 2]
-    face = (seen[0, :, :2] @ linear.T + shift).numpy()
+    back = Crop(crop.inverse(), tracked.size)
+    face = back.points(torch.from_numpy(tracked.landmarks[:1]))[0].numpy()
+    boxes = upright_faces(load_picture(path))
+    if not len(boxes):
+        raise NoFaceError(
+            f"No upright face was found in {path}; turn the picture if it lies on its side, or use one with a well visible face."
+        )
     found = []
-    with quiet_stderr():
-        detector = FaceDetector()
-        boxes = detector.detect(load_picture(path))
-        detector.close()
     if other_people(boxes, face):
         found.append(
             f"{path.name} shows more than one face; the largest is taken, so crop the picture for another."
@@ -146,13 +151,25 @@ def picture_warnings(path: Path, tracked: TrackedSequence) -> list[str]:
         found.append(
             f"The face in {path.name} is only {height:.0f} pixels high; a larger one gives a sharper avatar."
         )
-    yaw = float(matrix_to_euler(axis_angle_to_matrix(tracked.params.rotation))[0])
-    if abs(math.degrees(yaw)) > PROFILE:
+    yaw = abs(math.degrees(float(matrix_to_euler(axis_angle_to_matrix(tracked.params.rotation))[0])))
+    if yaw > PROFILE:
         found.append(
-            f"The face in {path.name} is turned {abs(math.degrees(yaw)):.0f} degrees to the side; what it hides is made up, "
-            "so use a picture from the front if there is one."
+            f"The face in {path.name} is turned far to the side; what it hides is made up, so use a picture from the front if you can."
         )
     return found
+
+
+def upright_faces(picture: np.ndarray) -> np.ndarray:
+    """Boxes ``(n, 4)`` (left, top, width, height) of faces; with a margin round the picture where none is found without."""
+    margin = max(picture.shape[:2]) // 2
+    with quiet_stderr():
+        detector = FaceDetector()
+        boxes = detector.detect(picture)
+        if not len(boxes):
+            wide = cv2.copyMakeBorder(picture, *(margin,) * 4, cv2.BORDER_CONSTANT, value=(128, 128, 128))
+            boxes = detector.detect(wide) - np.float32([margin, margin, 0, 0])
+        detector.close()
+    return boxes
 
 
 def plate_of(person: Person) -> np.ndarray:
