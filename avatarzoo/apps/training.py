@@ -16,8 +16,6 @@ from lightning.pytorch.loggers import CSVLogger
 from avatarzoo.errors import AvatarZooError, BadSequenceError, OutputError, UsageError
 from avatarzoo.evaluation import Evaluator
 from avatarzoo.evaluation.products import Products
-from avatarzoo.models import EG3DTraining
-from avatarzoo.models.gaussian_dejavu import GaussianReconstruction
 
 CHECKPOINT_EVERY = 100
 """Steps between checkpoints of a run that can be resumed."""
@@ -130,16 +128,19 @@ class AvatarCLI(LightningCLI):
             self.parser.error("--trainer.max_steps must say how many steps to train.")
 
     def after_fit(self) -> None:
-        """Keep the finished avatar, then test it: a fit ends with a table, a video and files to take home (a network: its weights)."""
+        """Keep the finished avatar, then test it: a fit ends with a table, a video and files to take home.
+
+        Networks that others start from are written as weights instead; data of many people may bring nothing to test on.
+        """
         if self.trainer.interrupted:
             return
         path = Path(self.trainer.default_root_dir) / "avatar.ckpt"
         self.trainer.save_checkpoint(path, weights_only=True)
         print(f"Checkpoint: {path}")
-        if isinstance(self.model, EG3DTraining | GaussianReconstruction):
+        if hasattr(self.model, "export"):
             self.model.export(path.parent)
-            return
-        self.trainer.test(self.model, datamodule=self.datamodule, verbose=False)
+        elif type(self.datamodule).test_dataloader is not LightningDataModule.test_dataloader:
+            self.trainer.test(self.model, datamodule=self.datamodule, verbose=False)
 
 
 def user_error(error: BaseException | None) -> AvatarZooError | None:

@@ -6,9 +6,10 @@ from avatarzoo.errors import BadSequenceError
 from avatarzoo.models.base import AvatarImage, AvatarModule, AvatarState
 from avatarzoo.models.eg3d import EG3DTraining
 from avatarzoo.models.gaussian_dejavu import GaussianDejaVu
+from avatarzoo.models.nofaplusplus import NOFAPlusPlus
 from avatarzoo.models.styleavatar import StyleAvatar
 
-METHODS: tuple[type[AvatarModule], ...] = (GaussianDejaVu, StyleAvatar)
+METHODS: tuple[type[AvatarModule], ...] = (GaussianDejaVu, NOFAPlusPlus, StyleAvatar)
 
 __all__ = [
     "METHODS",
@@ -17,6 +18,7 @@ __all__ = [
     "AvatarState",
     "EG3DTraining",
     "GaussianDejaVu",
+    "NOFAPlusPlus",
     "StyleAvatar",
     "load_avatar",
 ]

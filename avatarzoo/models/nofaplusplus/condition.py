@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from itertools import islice
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -64,3 +67,12 @@ class Condition(nn.Module):
 def expression_numbers(params: HeadParams) -> Float[Tensor, "b e"]:
     """Everything that moves in a face: expression, jaw, eyes, eyelids."""
     return torch.cat([params.expression, params.jaw, params.eyes, params.eyelids], 1)
+
+
+def training_params(data: Any, batches: int = 32) -> HeadParams:
+    """Head parameters of a data module's training frames, or of its first pairs where it has many people."""
+    if hasattr(data, "training_params"):
+        return data.training_params()
+    some = list(islice(data.train_dataloader(), batches))
+    parts = [batch[name]["params"] for batch in some if "source" in batch for name in ("source", "target")]
+    return HeadParams(*(torch.cat(fields) for fields in zip(*parts)))

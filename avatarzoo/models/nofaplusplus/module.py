@@ -17,12 +17,13 @@ from avatarzoo.errors import UsageError
 from avatarzoo.geometry.camera import Camera
 from avatarzoo.heads import load_head
 from avatarzoo.heads.base import HeadParams
-from avatarzoo.models.base import AvatarImage, AvatarModule, AvatarState
-from avatarzoo.models.nofaplusplus.assembly import assemble, load_prior, plain_config
+from avatarzoo.models.base import AvatarImage, AvatarState
+from avatarzoo.models.nofaplusplus.adaptation import Schedule, adapt_feature
+from avatarzoo.models.nofaplusplus.assembly import assemble, plain_config
 from avatarzoo.models.nofaplusplus.condition import Condition
 from avatarzoo.models.nofaplusplus.detail import INSIDE_B64
-from avatarzoo.models.nofaplusplus.generator import HeadGenerator, Part, Residual, Volume
-from avatarzoo.models.nofaplusplus.learning import Lessons, Outcome, SyntheticExpression
+from avatarzoo.models.nofaplusplus.generator import Residual, Volume
+from avatarzoo.models.nofaplusplus.learning import SyntheticExpression
 from avatarzoo.models.nofaplusplus.made_up import make_up
 from avatarzoo.models.nofaplusplus.objective import HeadLoss, Identity, Perceptual
 from avatarzoo.models.nofaplusplus.pairs import Shown, cropped
@@ -33,17 +34,16 @@ from avatarzoo.models.nofaplusplus.person import (
     placed,
     volume_of,
 )
-from avatarzoo.models.nofaplusplus.stages import STAGES, Iteration, Kind, StageName
-from avatarzoo.models.nofaplusplus.start import take_networks
-from avatarzoo.networks.training import finite_gradients, update_average
+from avatarzoo.models.nofaplusplus.stages import StageName
+from avatarzoo.models.nofaplusplus.training import StagedTraining
+from avatarzoo.perception.speech import Speech, load_speech
 from avatarzoo.priors.cameras import frontal_label
-from avatarzoo.priors.eg3d import TriPlaneGenerator
 
 MADE_UP_TRUNCATION = 0.7
 """Of people that are made up to be driven (usual for pictures of StyleGANs; ours)."""
 
 
-class NOFAPlusPlus(AvatarModule):
+class NOFAPlusPlus(StagedTraining):
     """One picture to a drivable head. Stages hand over by ``start``; stage 5 is :func:`.adaptation.adapted`.
 
     Args:
@@ -69,6 +69,9 @@ class NOFAPlusPlus(AvatarModule):
             rendered.
         lr: overrides the stage's rate. momentum: Adam's beta 1.
         average: decay of the running average of the networks, which is used outside of training; 0 for none.
+        adaptation_steps: stage 5: so many steps at most for every picture that is reconstructed; 0 for none.
+        speech, speech_config: the speech network that :meth:`speak` uses, a checkpoint of ``configs/nofaplusplus/speech.yaml`` or
+            SadTalker's file; a checkpoint of a training keeps ours (and writes its sizes into ``speech_config``).
         background: grey level behind the pictures and the head.
         seed: of new weights.
 
@@ -110,25 +113,22 @@ class NOFAPlusPlus(AvatarModule):
         lr: float | None = None,
         momentum: float = 0.9,
         average: float = 0.0,
+        adaptation_steps: int = 0,
+        speech: str | None = None,
+        speech_config: dict[str, Any] | None = None,
         background: float = 1.0,
         seed: int = 0,
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
-        self.stage = STAGES[stage]
         self.head = load_head(head, head_file)
         self.condition = Condition(self.head)
         self.generator = assemble(self.hparams, self.head, self.condition)
         self.hparams["prior_config"] = plain_config(self.generator.prior.config)
         self.average = copy.deepcopy(self.generator).requires_grad_(False) if average > 0 else None
         self.loss = HeadLoss(perceptual, identity)
-        self.teacher: TriPlaneGenerator | None = None
+        self.speech = None if speech_config is None else Speech(**speech_config)
         self.tested: AvatarState | None = None
-
-    @property
-    def networks(self) -> HeadGenerator:
-        """The averaged networks where there are any."""
-        return self.generator if self.average is None else self.average
 
     # ---- the avatar ------------------------------------------------------------------------------------------------
 
@@ -176,8 +176,11 @@ class NOFAPlusPlus(AvatarModule):
         """The person of one crop."""
         alpha = self.condition.identity(shown.params)
         own = self.networks.field.prepare(alpha, self.condition.expression(shown.params))
-        volume = self.networks.fine(shown.image, shown.label, own)
-        return self.as_state(volume, alpha)
+        if self.hparams["adaptation_steps"] == 0:
+            return self.as_state(self.networks.fine(shown.image, shown.label, own), alpha)
+        self.loss.prepare(self.device, {"rec": 1.0})
+        schedule = Schedule(self.hparams["adaptation_steps"])
+        return self.as_state(adapt_feature(self.networks, self.loss, shown, own, schedule).volume, alpha)
 
     def as_state(self, volume: Volume, alpha: Float[Tensor, "1 i"]) -> AvatarState:
         """Everything that :meth:`animate` needs of one person, networks included."""
@@ -226,115 +229,21 @@ class NOFAPlusPlus(AvatarModule):
         alpha, beta = self.condition.rest(len(image))
         return self.networks.fine(image, label, self.networks.field.prepare(alpha, beta)), alpha
 
-    # ---- training --------------------------------------------------------------------------------------------------
-
-    @property
-    def lessons(self) -> Lessons:
-        """How this run computes its iterations."""
-        hp = self.hparams
-        weights = {
-            k.removeprefix("lambda_"): v for k, v in hp.items() if k.startswith("lambda_") and v is not None
-        }
-        return Lessons(
-            self.head, self.condition, self.loss, weights, hp["raw_resolution"], hp["samples"], hp["truncation"],
-            hp["synthetic_expression"], hp["background"],
-        )  # fmt: skip
-
-    def trained(self, iteration: Iteration) -> tuple[Part, ...]:
-        """Parts that an iteration changes."""
-        return tuple(p for p in iteration.trained if p != "prior" or self.hparams["train_prior"])
-
-    def setup(self, stage: str) -> None:
-        """Say which weights train before they are spread over processes.
+    def speak(
+        self, state: AvatarState, samples: Float[Tensor, " n"], rate: int, fps: float, frames: int
+    ) -> Float[Tensor, "t e"]:
+        """See :meth:`AvatarModule.speak`; the mouth is still in silence.
 
         Raises:
-            UsageError: the stage trains what there is not.
+            UsageError: neither the checkpoint has a speech network nor was one named. Also those of :func:`.load_speech`.
         """
-        if stage != "fit":
-            return
-        if self.hparams["stage"] == "1b" and not self.hparams["detail_network"]:
-            raise UsageError("Stage 1b trains the detail network; leave --model.detail_network true.")
-        self.generator.train_only(self.parts())
-
-    def parts(self) -> tuple[Part, ...]:
-        """Parts that any iteration of this stage changes."""
-        kinds = [i for i in (self.stage.synthetic, self.stage.video) if i is not None]
-        return tuple({part: None for iteration in kinds for part in self.trained(iteration)})
-
-    def adapt(self, progress: Callable[[str], None] = print) -> None:
-        """The start of a run: networks of the stage before, scales of the data's parameters."""
-        if self.hparams["start"] is not None:
-            progress(take_networks(self, self.hparams["start"]))
-        data = self.trainer.datamodule  # type: ignore[attr-defined]
-        if self.stage.video is not None and not self.condition.known:
-            self.condition.learn(data.training_params().to(self.device))
-
-    def on_fit_start(self) -> None:
-        """Everything that is made once; a resumed run has its networks already.
-
-        Raises:
-            MissingAssetError: a loss needs weights that are not on this machine. BadCheckpointError: see :func:`.start.take_networks`.
-        """
-        iterations = [i for i in (self.stage.synthetic, self.stage.video) if i is not None]
-        for iteration in iterations:
-            self.loss.prepare(self.device, self.lessons.of(iteration))
-        if self.stage.video is not None:
-            self.check_head(self.trainer.datamodule.head_signature)  # type: ignore[attr-defined]
-        if self.global_step == 0:
-            self.adapt()
-            if self.average is not None:
-                self.average.load_state_dict(self.generator.state_dict())
-
-    def the_teacher(self) -> TriPlaneGenerator:
-        """The prior as it was before any stage changed it; not a part of this module, so that it enters no checkpoint."""
-        if self.teacher is None:
-            own = self.generator.prior
-            if "prior" in self.parts():
-                own = load_prior(self.hparams["prior"], self.hparams["seed"]).to(self.device)
-            object.__setattr__(self, "teacher", own.requires_grad_(False).eval())
-        return self.teacher
-
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        hp = self.hparams
-        weights = [p for p in self.generator.parameters() if p.requires_grad]
-        fused = self.device.type in ("cpu", "cuda")
-        return torch.optim.Adam(weights, hp["lr"] or self.stage.rate, (hp["momentum"], 0.999), fused=fused)
-
-    def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
-        """One iteration: the batch says of which kind, the stage whether it is that kind's turn."""
-        kind: Kind = "synthetic" if "latent" in batch else "video"
-        iteration = self.stage.iteration(self.global_step, kind)
-        self.generator.train_only(self.trained(iteration))
-        outcome = self.outcome(batch, iteration, kind)
-        self.log_dict({f"{kind}/{name}": term.detach() for name, term in outcome.terms.items()})
-        if outcome.psnr is not None:
-            self.log(f"{kind}_psnr", outcome.psnr, prog_bar=True)
-        return torch.stack(list(outcome.terms.values())).sum()
-
-    def outcome(self, batch: dict[str, Any], iteration: Iteration, kind: Kind) -> Outcome:
-        """Losses of a batch."""
-        if kind == "video":
-            return self.lessons.video(self.generator, batch, iteration)
-        return self.lessons.synthetic(self.generator, self.the_teacher(), batch, iteration)
-
-    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        finite_gradients(self.generator)
-
-    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Move the running average, faster at first so that it forgets the start."""
-        if self.average is not None:
-            decay = min(self.hparams["average"], self.global_step / (10 + self.global_step))
-            update_average(self.average, self.generator, decay)
-
-    @torch.no_grad()
-    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
-        """Held-out people; see :class:`.learning.Lessons`."""
-        if "latent" in batch:
-            measured = self.lessons.held_out_synthetic(self.networks, self.the_teacher(), batch)
-        else:
-            measured = self.lessons.held_out_video(self.networks, batch)
-        count = len(batch["latent"] if "latent" in batch else batch["target"]["image"])
-        self.log_dict({f"held_out/{k}": v for k, v in measured.items()}, batch_size=count, sync_dist=True)
+        if self.speech is None and self.hparams["speech"] is None:
+            raise UsageError(
+                "This NOFAPlusPlus has no speech network; train one with avatarzoo fit -c configs/nofaplusplus/speech.yaml and name "
+                "its checkpoint as speech."
+            )
+        network = self.speech or load_speech(self.hparams["speech"], self.head).to(self.device)
+        return network.speak(samples, rate, fps, frames)
 
     # ---- one person's video ----------------------------------------------------------------------------------------
 

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from avatarzoo.data.batch import AvatarBatch
-from avatarzoo.data.procedural_people import HEAD_CENTRE, portrait_cameras
 from avatarzoo.data.prior_samples import PriorSamplesDataModule
+from avatarzoo.data.procedural_people import HEAD_CENTRE, portrait_cameras
 from avatarzoo.models.nofaplusplus import NOFAPlusPlus
 from avatarzoo.networks.superresolution import LAYOUTS, Layout
 from avatarzoo.priors import EG3DConfig, TriPlaneGenerator, save_generator
@@ -64,6 +64,16 @@ def make(tiny_prior: str, monkeypatch: pytest.MonkeyPatch) -> Callable[..., NOFA
     """``make(stage="2", ...)``: an untrained module."""
     monkeypatch.setitem(LAYOUTS, "2X", LAYOUT)
     return lambda **options: NOFAPlusPlus(**{"prior": tiny_prior, **OPTIONS, **options})
+
+
+def warm(module: NOFAPlusPlus, field: float = 0.05) -> NOFAPlusPlus:
+    """Away from zero initialisation, where parts hide each other's gradients."""
+    draws = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for part, size in (("detail", 0.05), ("field", field), ("encoder", 0.05)):
+            for parameter in getattr(module.generator, part).parameters():
+                parameter.add_(size * torch.randn(parameter.shape, generator=draws))
+    return module
 
 
 def clip_pairs(head: Any, step: int, count: int = 2) -> dict[str, AvatarBatch]:
