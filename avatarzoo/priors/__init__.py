@@ -12,7 +12,7 @@ from avatarzoo.priors.next3d_config import Next3DConfig
 from avatarzoo.priors.released import load_eg3d
 from avatarzoo.priors.released_invertavatar import InvertAvatarCheckpoint, load_invertavatar, load_next3d
 from avatarzoo.priors.released_styleavatar import StyleAvatarCheckpoint, load_styleavatar
-from avatarzoo.priors.small_prior import small_prior
+from avatarzoo.priors.small_prior import small_animatable_prior, small_prior
 
 __all__ = [
     "RELEASED",
@@ -37,5 +37,6 @@ __all__ = [
     "load_styleavatar",
     "official_key_map",
     "save_generator",
+    "small_animatable_prior",
     "small_prior",
 ]

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch import Tensor
 
 from avatarzoo.errors import BadCheckpointError, MissingAssetError
 from avatarzoo.files import atomic_path
@@ -25,15 +26,22 @@ KINDS: dict[str, tuple[type[TriPlaneGenerator], type[EG3DConfig]]] = {
 
 
 def save_generator(
-    generator: TriPlaneGenerator, path: str | Path, facts: dict[str, Any] | None = None
+    generator: TriPlaneGenerator, path: str | Path, facts: dict[str, Any] | None = None, half: bool = False
 ) -> Path:
-    """Write weights and configuration; atomic. ``facts`` are JSON-able notes on how the weights came about."""
+    """Write weights and configuration; atomic.
+
+    Args:
+        facts: JSON-able notes on how the weights came about.
+        half: keep the weights in half precision, which halves the file.
+    """
     header = {
         "format": ANIMATABLE_FORMAT if isinstance(generator, AnimatableTriPlaneGenerator) else FORMAT,
         "config": json.dumps(generator.config.to_dict()),
         "facts": json.dumps(facts or {}),
     }
     tensors = {k: v.detach().cpu().contiguous() for k, v in generator.state_dict().items()}
+    if half:
+        tensors = {k: v.half() if v.is_floating_point() else v for k, v in tensors.items()}
     with atomic_path(path) as partial:
         save_file(tensors, partial, metadata=header)
     return Path(path)
@@ -49,7 +57,7 @@ def load_generator(path: str | Path) -> TriPlaneGenerator:
     try:
         with safe_open(str(path), framework="pt") as file:
             header = file.metadata() or {}
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
+            tensors = {key: _full(file.get_tensor(key)) for key in file.keys()}  # noqa: SIM118 - not a dict
         network, config = KINDS[header.get("format", "")]
         with torch.random.fork_rng(
             devices=[]
@@ -66,3 +74,8 @@ def load_generator(path: str | Path) -> TriPlaneGenerator:
             f"{path} is no generator that avatarzoo wrote ({reason}); train or copy it again."
         ) from error
     return generator.requires_grad_(True).eval()
+
+
+def _full(x: Tensor) -> Tensor:
+    """Weights may be kept in half precision; networks start in float32."""
+    return x.float() if x.dtype == torch.float16 else x

@@ -1,13 +1,16 @@
-"""The prior that comes with avatarzoo: a small EG3D generator of made-up heads, for quickstarts and tests."""
+"""The priors that come with avatarzoo: small generators of made-up heads, for quickstarts and tests."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from avatarzoo.priors.animatable import AnimatableTriPlaneGenerator
 from avatarzoo.priors.eg3d import TriPlaneGenerator
 from avatarzoo.priors.generator_file import load_generator
 
-SMALL_PRIOR = Path(__file__).parent / "weights" / "small_prior.safetensors"
+WEIGHTS = Path(__file__).parent / "weights"
+SMALL_PRIOR = WEIGHTS / "small_prior.safetensors"
+SMALL_ANIMATABLE_PRIOR = WEIGHTS / "small_animatable_prior.safetensors"
 
 
 def small_prior() -> TriPlaneGenerator:
@@ -21,3 +24,16 @@ def small_prior() -> TriPlaneGenerator:
         MissingAssetError, BadCheckpointError: the installation is incomplete or damaged.
     """
     return load_generator(SMALL_PRIOR)
+
+
+def small_animatable_prior() -> AnimatableTriPlaneGenerator:
+    """As :func:`small_prior`, with faces that a driving map moves: InvertAvatar's generator, small.
+
+    ``benchmarks/small_animatable_prior`` has the recipe; driving maps are those of the procedural head.
+
+    Raises:
+        MissingAssetError, BadCheckpointError: the installation is incomplete or damaged.
+    """
+    generator = load_generator(SMALL_ANIMATABLE_PRIOR)
+    assert isinstance(generator, AnimatableTriPlaneGenerator)
+    return generator

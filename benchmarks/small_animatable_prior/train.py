@@ -3,7 +3,7 @@
     python benchmarks/small_animatable_prior/train.py --frames runs/expressive.pt --minutes 120
     ... --minutes 240     (the same command goes on where the run stopped; the rate follows the share of the minutes used)
 
-As benchmarks/small_prior, whose losses and guided rays it uses; every picture has an expression of its own, of which the generator
+It starts from the small prior and uses its losses and guided rays; every picture has an expression of its own, of which the generator
 knows the driving map alone, so that texture and face generators must show it.
 """
 
@@ -32,7 +32,13 @@ import train as small
 from avatarzoo.data.video import write_video
 from avatarzoo.heads.procedural import ProceduralHead
 from avatarzoo.models.invertavatar.maps import HeadMaps
-from avatarzoo.priors import AnimatableConfig, AnimatableTriPlaneGenerator, PersonFeatures, save_generator
+from avatarzoo.priors import (
+    AnimatableConfig,
+    AnimatableTriPlaneGenerator,
+    PersonFeatures,
+    save_generator,
+    small_prior,
+)
 from avatarzoo.priors.feature_levels import Levels
 
 CONFIG = AnimatableConfig(
@@ -41,7 +47,7 @@ CONFIG = AnimatableConfig(
     plane_resolution=128,
     plane_channels=16,
     channel_base=2048,
-    channel_max=96,
+    channel_max=128,
     superresolution="2X",
     half=False,
     neural_resolution=64,
@@ -59,7 +65,7 @@ CONFIG = AnimatableConfig(
 )
 PEOPLE, PICTURES = 4, 2
 """People in a step and pictures of each."""
-RATE, WARM_UP, RAW_SHARE = 0.01, 100, 0.4
+RATE, WARM_UP, RAW_SHARE = 0.005, 50, 0.3
 """Adam's rate, its first steps, and the share of the time in which only raw pictures are compared."""
 
 
@@ -104,13 +110,30 @@ def draw_batch(frames: stills.Frames, maps: Tensor, latents: Tensor, draws: torc
     return Batch(latents[portraits.people[rows]], portraits.labels[rows], images, depths, maps[rows].float())
 
 
+@torch.no_grad()
+def begun(generator: AnimatableTriPlaneGenerator) -> AnimatableTriPlaneGenerator:
+    """The small prior's heads at the start (paper: a pretrained EG3D), whose backbone the texture and face generators copy, too.
+
+    Their last layers stay random, as in the released code. Codes mean the same as in the small prior where the frames show its 400
+    people (seeds 0 to 399).
+    """
+    heads = small_prior()
+    for name in ("mapping", "backbone", "decoder", "superresolution"):
+        getattr(generator, name).load_state_dict(getattr(heads, name).state_dict())
+    own = heads.backbone.state_dict()
+    for network in (generator.texture_backbone, generator.face_backbone):
+        state = network.state_dict()
+        network.load_state_dict({k: own[k] if own[k].shape == v.shape else v for k, v in state.items()})
+    return generator
+
+
 class Run:
     """Everything that goes on after an interruption: networks, optimiser, random numbers, time used."""
 
     def __init__(self, folder: Path) -> None:
         torch.manual_seed(0)
         self.path = folder / "last.pt"
-        self.generator = AnimatableTriPlaneGenerator(CONFIG)
+        self.generator = begun(AnimatableTriPlaneGenerator(CONFIG))
         self.average = copy.deepcopy(self.generator).requires_grad_(False)
         self.optimiser = torch.optim.Adam(self.generator.parameters(), RATE, betas=(0.9, 0.99))
         self.draws = torch.Generator().manual_seed(0)
@@ -148,10 +171,12 @@ class Run:
 
 
 def train(args: argparse.Namespace) -> None:
-    torch.set_flush_denormal(True)
     args.output.mkdir(parents=True, exist_ok=True)
     frames = stills.load(args.frames)
     latents, maps, run = frames.latents, driving_maps(frames), Run(args.output)
+    torch.set_flush_denormal(
+        True
+    )  # after the head is built: SciPy's trees do not end without denormal numbers
     log = csv.writer((args.output / "supervised.csv").open("a", buffering=1))
     next_look = run.elapsed
     while run.elapsed < 60 * args.minutes:
@@ -174,7 +199,7 @@ def finish(run: Run, latents: Tensor, frames: stills.Frames, maps: Tensor, outpu
     drawn = torch.randn(10000, latents.shape[1], generator=torch.Generator().manual_seed(2))
     average.mapping.mean_code.copy_(average.mapping(drawn, torch.zeros(len(drawn), CONFIG.label_dim)).mean(0))
     facts = {"steps": run.step, "loss": run.mean, "seconds": round(run.elapsed), "pictures": len(maps)}
-    save_generator(average, output / "small_animatable_prior.safetensors", facts)
+    save_generator(average, output / "small_animatable_prior.safetensors", facts, half=True)
     (output / "supervised.json").write_text(json.dumps(facts, indent=1))
     write_video(output / "taught.mp4", [sheet(average, frames, maps, latents, k) for k in range(10)], 2)
     print(json.dumps(facts))
