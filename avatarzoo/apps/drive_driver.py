@@ -188,7 +188,8 @@ def of_parameters(path: Path, head: HeadModel, fps: float) -> Driver:
                 f"use parameters of that model."
             )
     params = HeadParams(*(given.get(k, getattr(zeros, k).expand(count, -1)) for k in HeadParams._fields))
-    camera, neutral, lost = camera_of(arrays), zeros, ()
+    camera, neutral = camera_of(arrays), zeros
+    lost: tuple[int, ...] = ()
     if camera is not None:
         valid = arrays.get("valid", np.ones(count)) > 0
         neutral = median(params.rows(torch.from_numpy(valid).nonzero()[:, 0]))
@@ -216,6 +217,6 @@ def of_sound(
         raise BadVideoError(f"{path} is shorter than one picture; use a longer sound.")
     with torch.no_grad():
         spoken = module.speak(state, torch.from_numpy(samples), RATE, fps, count).float().cpu()
-    params = head.zeros(count, "cpu")._replace(expression=spoken)
+    params = head.zeros(count, "cpu").spoken(spoken)
     facts = {"kind": "sound", "file": str(path), "sha256": file_hash(path)}
     return Driver(params, None, None, fps, path, (), facts)

@@ -207,7 +207,7 @@ def performer(module: AvatarModule, state: AvatarState, case: Case, device: str)
 
     @torch.no_grad()
     def perform(shot: Shot) -> Tensor:
-        params = shot.params if spoken is None else shot.params._replace(expression=spoken[shot.rows])
+        params = shot.params if spoken is None else shot.params.spoken(spoken[shot.rows])
         return module.animate(state, params.to(device), shot.camera.to(device)).rgb
 
     return perform

@@ -46,6 +46,12 @@ class HeadParams(NamedTuple):
             index = slice(index, index + 1) if index != -1 else slice(-1, None)
         return HeadParams(*(x[index] for x in self))
 
+    def spoken(self, said: Float[Tensor, "b n"]) -> HeadParams:
+        """The same heads with what a voice drives replaced: the expression, and the jaw where ``said`` has 3 numbers more."""
+        width = self.expression.shape[1]
+        heads = self._replace(expression=said[:, :width])
+        return heads._replace(jaw=said[:, width:]) if said.shape[1] > width else heads
+
     def in_head_frame(self) -> HeadParams:
         """The same face with the rigid motion of the head removed (Deja-vu keeps that motion in the camera)."""
         return self._replace(

@@ -126,7 +126,9 @@ class AvatarModule(L.LightningModule, ABC):
     def speak(
         self, state: AvatarState, samples: Float[Tensor, " n"], rate: int, fps: float, frames: int
     ) -> Float[Tensor, "t e"]:
-        """Expression coefficients of ``frames`` pictures, ``fps`` a second, that go with a sound.
+        """Expression coefficients of ``frames`` pictures, ``fps`` a second, that go with a sound; see :meth:`HeadParams.spoken`.
+
+        Of head models whose mouth is opened by the jaw joint alone (FLAME), its axis-angle follows as three more columns.
 
         Args:
             samples: mono, in [-1, 1]; rate: in hertz.

@@ -15,8 +15,10 @@ PLAN: tuple[tuple[int, int | tuple[int, int], bool], ...] = (
 )  # fmt: skip
 """Width, stride and whether the input is added, of the 3x3 convolutions: 80x16 becomes 3x3."""
 FEATURES = 512
-SILENCE = -4.0
-"""A mel value of digital silence, see :func:`avatarzoo.perception.audio.mel_spectrogram`."""
+POOL = (8, 4)
+"""Mel bands and columns that :class:`SpeechExpression` averages."""
+TYPICAL, SPREAD = -1.8, 1.4
+"""Median and deviation of the mel values of speech."""
 
 
 class AudioConvolution(nn.Module):
@@ -81,6 +83,9 @@ class ExpNet(nn.Module):
 class SpeechExpression(nn.Module):
     """Our network: expression coefficients of any head from mel windows, with temporal convolutions over the frames.
 
+    Small on purpose: half a minute of one speaker is what people have. Bands and columns are averaged before anything is learnt
+    (a convolution over the whole window learnt no more from 24 s and took ten times as long).
+
     A gate on the loudness of each window blends between the speaker's rest expression and what the network says, so that
     silence gives the rest expression exactly, whatever the weights; the last layer starts at zero, at the same expression.
 
@@ -89,31 +94,32 @@ class SpeechExpression(nn.Module):
         width: channels.
         reach: frames on either side that a frame sees (two convolutions of ``reach + 1`` frames; even).
         quiet, speaking: loudness (mean of a window's normalised mel, -4 to 4) up to which the gate is shut, and from which
-            it is open. Pauses of a speech recorded indoors are at -3.4 to -3.0, its median is -1.8.
+            it is open. Pauses of a speech recorded indoors are at -3.4 to -3.0, its median is -1.8: people keep their lips apart
+            in a pause, so only a sound that is over shuts the gate.
+        dropout: share of features left out in training.
     """
 
     rest: Float[Tensor, " e"]
 
     def __init__(
-        self, coefficients: int, width: int = 128, reach: int = 4, quiet: float = -3.2, speaking: float = -2.2
+        self, coefficients: int, width: int = 64, reach: int = 4, quiet: float = -3.5, speaking: float = -3.1,
+        dropout: float = 0.2,
     ) -> None:  # fmt: skip
         super().__init__()
         self.quiet, self.speaking = quiet, speaking
         self.register_buffer("rest", torch.zeros(coefficients))
         # no normalisation: within a window it would take away how loud each band is
         self.encoder = nn.Sequential(
-            nn.Conv2d(1, width // 4, 3, (2, 1), 1), nn.SiLU(),
-            nn.Conv2d(width // 4, width // 2, 3, 2, 1), nn.SiLU(),
-            nn.Conv2d(width // 2, width, 3, 2, 1), nn.SiLU(),
-            nn.Flatten(), nn.Linear(width * 10 * 4, width),
+            nn.AvgPool2d(POOL), nn.Flatten(), nn.Dropout(dropout),
+            nn.Linear(80 // POOL[0] * 16 // POOL[1], width),
         )  # fmt: skip
         self.temporal = nn.Sequential(
-            nn.SiLU(), nn.Conv1d(width, width, reach + 1, padding=reach // 2),
-            nn.SiLU(), nn.Conv1d(width, width, reach + 1, padding=reach // 2), nn.SiLU(),
+            nn.SiLU(), nn.Dropout(dropout), nn.Conv1d(width, width, reach + 1, padding=reach // 2),
+            nn.SiLU(), nn.Dropout(dropout), nn.Conv1d(width, width, reach + 1, padding=reach // 2), nn.SiLU(),
         )  # fmt: skip
         self.head = nn.Conv1d(width, coefficients, 1)
         for layer in (*self.encoder, *self.temporal):
-            if isinstance(layer, (nn.Conv1d, nn.Conv2d, nn.Linear)):
+            if isinstance(layer, (nn.Conv1d, nn.Linear)):
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
         for parameter in self.head.parameters():
             nn.init.zeros_(parameter)
@@ -125,7 +131,8 @@ class SpeechExpression(nn.Module):
         return (x * x * (3 - 2 * x))[..., None]
 
     def forward(self, windows: Float[Tensor, "b t 80 16"]) -> Float[Tensor, "b t e"]:
-        features = self.encoder(windows.flatten(0, 1)[:, None] / -SILENCE + 1).unflatten(0, windows.shape[:2])
+        centred = (windows.flatten(0, 1)[:, None] - TYPICAL) / SPREAD
+        features = self.encoder(centred).unflatten(0, windows.shape[:2])
         said = self.head(self.temporal(features.transpose(1, 2))).transpose(1, 2)
         return self.rest + self.gate(windows) * said
 

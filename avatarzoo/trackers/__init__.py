@@ -8,6 +8,7 @@ _HOMES = {
     "track_video": "pipeline",
     "MonocularVideoDataModule": "monocular",
     "PortraitVideoDataModule": "portrait_video",
+    "SpeechVideoDataModule": "speech_video",
 }
 __all__ = sorted(_HOMES)
 

@@ -40,14 +40,14 @@ def trained_looking(coefficients: int = 5) -> SpeechExpression:
     torch.nn.init.normal_(network.head.weight)
     torch.nn.init.normal_(network.head.bias)
     network.rest += torch.linspace(0, 1, coefficients)
-    return network
+    return network.eval()
 
 
 def test_silence_is_exactly_the_rest_expression():
     network = trained_looking()
     silent = network(torch.full((2, 9, 80, 16), -4.0))
     assert (silent == network.rest).all()
-    assert (network(torch.full((1, 3, 80, 16), -3.21)) == network.rest).all()  # a quiet room
+    assert (network(torch.full((1, 3, 80, 16), -3.51)) == network.rest).all()  # a quiet room
     heard = windows(1, 9)
     heard[:, 4:] = -4
     out = network(heard)
@@ -84,14 +84,15 @@ def test_it_learns_which_sound_opens_the_mouth():
     mel = torch.full((2, 160, 80, 16), -1.0)
     mel[:, :, 10:20] += 3 * bands[..., :1, None]
     mel[:, :, 50:60] += 3 * bands[..., 1:, None]
-    network = SpeechExpression(2, width=16)
+    network = SpeechExpression(2, width=32, dropout=0.0)
     optimiser = torch.optim.Adam(network.parameters(), 5e-3)
-    for step in range(40):
+    for step in range(60):
         start = 20 * (step % 6)
         loss = speech_loss(network(mel[:, start : start + 20]), bands[:, start : start + 20], velocity=1)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
+    network.eval()
     with torch.no_grad():
         said = network(mel[:, 120:])
     for k in range(2):
