@@ -20,7 +20,7 @@ from avatarzoo.geometry.rotations import axis_angle_to_matrix, matrix_to_euler
 from avatarzoo.heads.base import HeadModel, HeadParams
 from avatarzoo.models.base import AvatarModule, AvatarState
 from avatarzoo.models.drawing import identity_of
-from avatarzoo.perception.landmarks import FaceDetector, face_height, quiet_stderr
+from avatarzoo.perception.landmarks import CHIN, TOP, FaceDetector, face_height, quiet_stderr
 from avatarzoo.perception.matting import SelfieMatting
 from avatarzoo.perception.plate import background_plate
 from avatarzoo.trackers.detection import other_people
@@ -31,6 +31,8 @@ SMALL_FACE = 64
 """Pixels from forehead to chin: less shows hardly any detail."""
 PROFILE = 35.0
 """Degrees to the side, as the tracker measures them (a head at 60 reads 42), beyond which half of the face is not seen."""
+LYING = 60.0
+"""Degrees by which the line from forehead to chin may be off the vertical."""
 
 
 class Person(NamedTuple):
@@ -136,8 +138,11 @@ def picture_warnings(path: Path, tracked: TrackedSequence) -> list[str]:
     crop = Crop(torch.tensor(tracked.info["crop"]["affine"])[None], tracked.size)
     back = Crop(crop.inverse(), tracked.size)
     face = back.points(torch.from_numpy(tracked.landmarks[:1]))[0].numpy()
-    boxes = upright_faces(load_picture(path))
-    if not len(boxes):
+    boxes = detected_faces(load_picture(path))
+    down = face[CHIN] - face[TOP]
+    centres = boxes[:, :2] + boxes[:, 2:] / 2
+    confirmed = ((face.min(0) < centres) & (centres < face.max(0))).all(1).any()
+    if not confirmed or abs(math.degrees(math.atan2(down[0], down[1]))) > LYING:
         raise NoFaceError(
             f"No upright face was found in {path}; turn the picture if it lies on its side, or use one with a well visible face."
         )
@@ -159,7 +164,7 @@ def picture_warnings(path: Path, tracked: TrackedSequence) -> list[str]:
     return found
 
 
-def upright_faces(picture: np.ndarray) -> np.ndarray:
+def detected_faces(picture: np.ndarray) -> np.ndarray:
     """Boxes ``(n, 4)`` (left, top, width, height) of faces; with a margin round the picture where none is found without."""
     margin = max(picture.shape[:2]) // 2
     with quiet_stderr():
@@ -167,7 +172,7 @@ def upright_faces(picture: np.ndarray) -> np.ndarray:
         boxes = detector.detect(picture)
         if not len(boxes):
             wide = cv2.copyMakeBorder(picture, *(margin,) * 4, cv2.BORDER_CONSTANT, value=(128, 128, 128))
-            boxes = detector.detect(wide) - np.float32([margin, margin, 0, 0])
+            boxes = detector.detect(wide) - np.array([margin, margin, 0, 0], np.float32)
         detector.close()
     return boxes
 

@@ -57,10 +57,10 @@ class Seen(NamedTuple):
     @classmethod
     def from_plain(cls, stored: Mapping[str, Any]) -> Seen:
         """Inverse of :meth:`plain`."""
-        heads: list[HeadParams] = [HeadParams(**cpu(stored[name])) for name in FIELDS]
+        rest, low, high = (HeadParams(**cpu(stored[name])) for name in FIELDS)
         pose, lens = (x.cpu() for x in stored["camera"])
         height, width = stored["size"]
-        return cls(*heads, Camera(pose, lens, (height, width)), tuple(stored["sources"]))
+        return cls(rest, low, high, Camera(pose, lens, (height, width)), tuple(stored["sources"]))
 
 
 def cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -38,12 +38,12 @@ def checkpoint(request, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory):
-    """8 tracked frames of another made-up person; two show no face."""
-    acted = ProceduralActor(seed=7, size=64).sequence(8)
-    valid = np.arange(8) // 2 != 2
+    """12 tracked frames of another made-up person; two show no face."""
+    acted = ProceduralActor(seed=7, size=64).sequence(12)
+    valid = np.arange(12) // 2 != 2
     return TrackedSequence.create(
         tmp_path_factory.mktemp("clip") / "tracked", load_head("procedural"), acted.params, acted.camera,
-        np.zeros((8, 478, 2), np.float32), acted.images, fps=20.0, valid=valid, error=np.ones(8), crop={"rule": "none"},
+        np.zeros((12, 478, 2), np.float32), acted.images, fps=20.0, valid=valid, error=np.ones(12), crop={"rule": "none"},
         mask_rule="none", source={"name": "made up", "sha256": "77"},
     ).path  # fmt: skip
 
@@ -58,12 +58,12 @@ def drive(checkpoint, driver, out, *options):
 
 def test_by_a_tracked_sequence(checkpoint, clip, tmp_path):
     frames, facts = drive(checkpoint, clip, tmp_path / "a.mp4", "--size", "64")
-    assert frames.shape == (8, 64, 64, 3)
+    assert frames.shape == (12, 64, 64, 3)
     assert facts["lost_frames"] == [4, 5]
     assert facts["fps"] == 20
     assert facts["transfer"] == "mean"
     assert facts["driver"]["sha256"] == "77"
-    assert np.abs(frames[0] - frames[-1]).max() > 12  # it moves
+    assert np.ptp(frames, axis=0).max() > 12  # it moves
     still, _ = drive(checkpoint, clip / "params.npz", tmp_path / "b.mp4", "--size", "64", "--camera", "fixed")
     moves, rests = (np.abs(np.diff(x, axis=0)).mean() for x in (frames, still))
     assert rests < moves
@@ -86,7 +86,7 @@ def test_by_a_real_clip_with_its_sound(checkpoint, talking, tmp_path):
     frames, facts = drive(checkpoint, talking, tmp_path / "a.mp4", "--seconds", "0.4", "--size", "64")
     assert frames.shape == (10, 64, 64, 3)
     assert facts["lost_frames"] == []
-    assert np.abs(frames[0] - frames[-1]).max() > 12
+    assert np.ptp(frames, axis=0).max() > 5
     with av.open(str(tmp_path / "a.mp4")) as file:
         sound = file.streams.audio[0]
         assert float(sound.duration * sound.time_base) == pytest.approx(0.4, abs=0.05)

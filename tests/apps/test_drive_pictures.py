@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from avatarzoo import cli, models
-from avatarzoo.apps.drive_person import person_of, plate_of, upright_faces
+from avatarzoo.apps.drive_person import detected_faces, person_of, plate_of
 from avatarzoo.data.video import read_frames
 from avatarzoo.data.video_source import load_picture
 from avatarzoo.errors import BadVideoError, NoFaceError
@@ -113,15 +113,18 @@ def test_a_head_turned_away_is_taken_with_a_warning(person, photos, monkeypatch)
 def test_no_face_or_none_upright(person, photos):
     with pytest.raises(NoFaceError, match="No face was found"):
         person(photos["her"][250:450, 150:400])
-    for turns in (1, 2):  # landmarks are found all the same, in wrong places
+    upside_down, on_its_side = photos["her"][::-1, ::-1], np.rot90(photos["him"])
+    for number, picture in enumerate(
+        (upside_down, on_its_side)
+    ):  # landmarks are found all the same, the first in wrong places
         with pytest.raises(NoFaceError, match="turn the picture"):
-            person(np.ascontiguousarray(np.rot90(photos["him"], turns)), f"{turns}.png")
+            person(np.ascontiguousarray(picture), f"{number}.png")
     with pytest.raises(BadVideoError, match="does not exist"):
         person_of(puppets.Puppet(), None, [Path("nowhere.png")], None, None, 64, Path("cache"))
 
 
 def test_a_face_that_fills_the_picture_is_one(photos):
-    assert len(upright_faces(np.ascontiguousarray(photos["him"][120:440, 350:645])))
+    assert len(detected_faces(np.ascontiguousarray(photos["him"][120:440, 350:645])))
 
 
 def test_the_plate_shows_what_stood_behind(person, photos):
