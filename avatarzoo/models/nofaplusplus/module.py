@@ -27,15 +27,10 @@ from avatarzoo.models.nofaplusplus.learning import SyntheticExpression
 from avatarzoo.models.nofaplusplus.made_up import make_up
 from avatarzoo.models.nofaplusplus.objective import HeadLoss, Identity, Perceptual
 from avatarzoo.models.nofaplusplus.pairs import Shown, cropped
-from avatarzoo.models.nofaplusplus.person import (
-    drawing_tensors,
-    on_ground,
-    person_tensors,
-    placed,
-    volume_of,
-)
+from avatarzoo.models.nofaplusplus.person import cleared, drawing_tensors, person_tensors, volume_of
 from avatarzoo.models.nofaplusplus.stages import StageName
 from avatarzoo.models.nofaplusplus.training import StagedTraining
+from avatarzoo.models.placing import on_ground, placed
 from avatarzoo.perception.speech import Speech, load_speech
 from avatarzoo.priors.cameras import frontal_label
 
@@ -144,7 +139,8 @@ class NOFAPlusPlus(StagedTraining):
         view = self.networks.render(volume, labels, prepared)
         ground = self.hparams["background"]
         drawn_on = 1.0 if self.networks.prior.config.white_background else 0.0
-        return placed(on_ground(view, drawn_on, ground), crop, camera, ground)
+        image = on_ground(cleared(view, drawn_on), view.opacity, drawn_on, ground)
+        return placed(image, crop, camera, ground)
 
     @torch.no_grad()
     def reconstruct(

@@ -1,19 +1,16 @@
-"""A reconstructed person as a file, and the pictures of it that a camera asks for."""
+"""A reconstructed person as named tensors, and what leaves the networks."""
 
 from __future__ import annotations
 
-import math
-
-import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from avatarzoo.geometry.camera import Camera
-from avatarzoo.models.base import AvatarImage
 from avatarzoo.models.nofaplusplus.generator import HeadGenerator, Volume
 from avatarzoo.priors.eg3d import TriPlaneImage
 
+FAINT = 0.05
+"""Opacity below which a picture fades into empty space."""
 DRAWING = ("prior.decoder.", "prior.superresolution.", "field.")
 """Networks that draw a person once its planes are known."""
 
@@ -33,38 +30,11 @@ def volume_of(tensors: dict[str, Tensor], count: int) -> Volume:
     return Volume(tensors["planes"].expand(count, -1, -1, -1, -1), tensors["code"].expand(count, -1, -1))
 
 
-def on_ground(view: TriPlaneImage, drawn_on: float, ground: float) -> AvatarImage:
-    """Pictures with their opacity at full size, the plain ground behind the head exchanged.
-
-    Priors of real portraits fill the whole picture; their opacity is 1 nearly everywhere and their background stays.
+def cleared(view: TriPlaneImage, empty: float) -> Float[Tensor, "b 3 s s"]:
+    """The picture with nothing where nothing is: super-resolutions draw a faint haze and a rim on empty space.
 
     Args:
-        drawn_on: grey level of empty space in the prior. ground: the one that is asked for.
+        empty: grey level of empty space in the prior.
     """
-    size = view.rgb.shape[-2:]
-    alpha = F.interpolate(view.opacity, size, mode="bilinear", align_corners=False).clamp(0, 1)
-    return AvatarImage(view.rgb + (ground - drawn_on) * (1 - alpha), alpha)
-
-
-def placed(image: AvatarImage, crop: Camera, camera: Camera, ground: float) -> AvatarImage:
-    """EG3D's crop back into the picture of the camera that was asked for; both stand in the same place.
-
-    Args:
-        crop: camera of ``image`` (b rows). camera: b rows or one, any size.
-    """
-    turn = camera.world_to_camera[:, :3, :3] @ crop.world_to_camera[:, :3, :3].transpose(1, 2)
-    to_crop = crop.intrinsics @ turn.transpose(1, 2) @ torch.linalg.inv(camera.intrinsics)
-    height, width = camera.size
-    # crop pixels per picture pixel in the middle of the crop; a picture that shrinks is sampled more often
-    shrink = float((crop.intrinsics[:, 0, 0] / camera.intrinsics[:, 0, 0]).max())
-    finer = min(8, max(1, math.ceil(shrink - 0.01)))
-    y, x = ((torch.arange(finer * n, device=turn.device) + 0.5) / finer for n in (height, width))
-    grid = torch.stack([*torch.meshgrid(x, y, indexing="xy"), torch.ones(len(y), len(x)).to(x)], -1)
-    places = grid.to(to_crop) @ to_crop[:, None].transpose(2, 3)
-    depth = places[..., 2:]
-    scale = places.new_tensor([2 / crop.size[1], 2 / crop.size[0]])
-    places = torch.where(depth > 1e-6, places[..., :2] / depth.clamp_min(1e-6) * scale - 1, -2.0)
-    layers = torch.cat([image.rgb - ground, image.alpha], 1)
-    drawn = F.grid_sample(layers, places.to(layers), align_corners=False)
-    drawn = F.avg_pool2d(drawn, finer) if finer > 1 else drawn
-    return AvatarImage((drawn[:, :3] + ground).clamp(0, 1), drawn[:, 3:].clamp(0, 1))
+    there = F.interpolate(view.opacity, view.rgb.shape[-2:], mode="bilinear", align_corners=False)
+    return empty + (view.rgb - empty) * (there / FAINT).clamp(0, 1)
