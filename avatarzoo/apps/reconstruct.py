@@ -41,7 +41,9 @@ def parser() -> argparse.ArgumentParser:
         "--person", choices=("only", "largest"), default="only",
         help="only: refuse a photo with a second face (default); largest: take the largest face",
     )  # fmt: skip
-    p.add_argument("--head-file", metavar="FILE", help="your own model file, where the network's head needs one")
+    p.add_argument(
+        "--head-file", metavar="FILE", help="your own model file, where the network's head needs one"
+    )
     p.add_argument(
         "--uv-size", type=int, default=256, metavar="S", help="side of the map of Gaussians (default 256, up to 52,000)"
     )  # fmt: skip

@@ -154,11 +154,11 @@ def test_pairs_stay_inside_a_person() -> None:
 
 def test_training_starts_from_the_initial_gaussians(views) -> None:
     module = GaussianReconstruction(**TINY)
-    assert module.offsets(images_of(views)[:1], views.params.rows(0)).abs().max() == 0
+    assert module.offsets(images_of(views)[:1], views.params.rows(0), views.camera.rows([0])).abs().max() == 0
 
 
 def test_different_heads_and_cameras_render_in_one_call(tiny, views) -> None:
-    offsets = tiny.offsets(images_of(views), views.params)
+    offsets = tiny.offsets(images_of(views), views.params, views.camera)
     camera = views.camera
     with torch.no_grad():
         together = tiny.render(views.params, offsets, camera).rgb
@@ -181,7 +181,7 @@ def test_losses_compare_input_i_with_target_j(tiny, views) -> None:
     generator = torch.Generator().manual_seed(5)
     _pairs(6, 1, generator)
     ground = torch.rand(3, generator=generator)
-    offsets = tiny.offsets(batch["image"], batch["params"])
+    offsets = tiny.offsets(batch["image"], batch["params"], batch["camera"])
     target = (batch["image"] + (ground[:, None, None] - 1) * (1 - batch["mask"]))[pairs]
     image = tiny.render(batch["params"].rows(pairs), offsets, batch["camera"].rows(pairs), ground)
     assert terms["rgb"].item() == pytest.approx((image.rgb - target).abs().mean().item(), rel=1e-5)
@@ -205,9 +205,9 @@ def test_lower_resolution_compares_smaller_pictures(tiny, views, monkeypatch) ->
 
 
 def test_a_state_is_a_mean_over_pictures_and_animates(tiny, views, tmp_path) -> None:
-    images = images_of(views)
-    one, two = (tiny.reconstruct(images[i : i + 1], views.params.rows(i)) for i in (0, 1))
-    both = tiny.reconstruct(images[:2], views.params.rows([0, 1]))
+    images, cameras = images_of(views), views.camera
+    one, two = (tiny.reconstruct(images[i : i + 1], views.params.rows(i), cameras.rows([i])) for i in (0, 1))
+    both = tiny.reconstruct(images[:2], views.params.rows([0, 1]), cameras.rows([0, 1]))
     mean = (one.tensors["mean_offsets"] + two.tensors["mean_offsets"]) / 2
     assert torch.allclose(both.tensors["mean_offsets"], mean, atol=1e-5)
     camera = look_at_face(size=48)
@@ -227,7 +227,7 @@ def test_a_state_is_a_mean_over_pictures_and_animates(tiny, views, tmp_path) -> 
 
 
 def test_personalisation_starts_from_a_state(tiny, views, tmp_path) -> None:
-    state = tiny.reconstruct(images_of(views)[:1], views.params.rows(0))
+    state = tiny.reconstruct(images_of(views)[:1], views.params.rows(0), views.camera.rows([0]))
     path = state.save(tmp_path / "person.safetensors")
     avatar = GaussianDejaVu(uv_size=64, n_blendmaps=2, mean_offsets=str(path))
     avatar.identity.copy_(state.tensors["identity"])
@@ -241,6 +241,8 @@ def test_personalisation_starts_from_a_state(tiny, views, tmp_path) -> None:
 def test_reconstruction_without_pictures_is_one_sentence(tiny) -> None:
     with pytest.raises(UsageError, match="pictures of a person"):
         tiny.reconstruct()
+    with pytest.raises(UsageError, match="cameras"):
+        tiny.reconstruct(torch.rand(1, 3, 48, 48), tiny.head.zeros(1))
 
 
 # ---- training ----------------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import torch
 
 from avatarzoo.data.multiview_procedural import draw_person
 from avatarzoo.errors import BadCheckpointError, MissingAssetError, UnsafeCheckpointError
+from avatarzoo.geometry.camera import look_at_face
 from avatarzoo.heads.procedural import ProceduralHead
 from avatarzoo.models.gaussian_dejavu import GaussianReconstruction
 from avatarzoo.models.gaussian_dejavu import reconstruction_files as files
@@ -23,14 +24,32 @@ def tiny() -> GaussianReconstruction:
 
 
 def test_our_file_brings_the_same_network_back(tiny, tmp_path) -> None:
-    path = files.save_reconstruction(tiny, tmp_path / "net.safetensors", steps=7)
+    path = files.save_reconstruction(tiny, tmp_path / "net.safetensors", 7, {"kind": "made up"})
     again = files.load_reconstruction(path)
-    picture, params = torch.rand(1, 3, 48, 48), tiny.head.zeros(1)
-    assert torch.equal(again.offsets(picture, params), tiny.offsets(picture, params))
+    seen = torch.rand(1, 3, 48, 48), tiny.head.zeros(1), look_at_face(size=48)
+    assert torch.equal(again.offsets(*seen), tiny.offsets(*seen))
+    assert again.provenance == {"steps": 7, "data": {"kind": "made up"}}
     assert not again.training
     assert again.network.antialias
     other = GaussianReconstruction(**TINY, start=str(path), seed=3)
     assert torch.equal(other.network.head.weight, tiny.network.head.weight)
+
+
+def test_a_network_with_textures_works_at_another_map_size(tmp_path) -> None:
+    module = GaussianReconstruction(**TINY, texture=True)
+    path = files.save_reconstruction(module, tmp_path / "net.safetensors", 0)
+    finer = files.load_reconstruction(path, uv_size=96)
+    seen = torch.rand(1, 3, 48, 48), finer.head.zeros(1), look_at_face(size=48)
+    assert finer.offsets(*seen).shape == (1, len(finer.uv_map), 13)
+    assert len(finer.uv_map) > 2 * len(module.uv_map)
+
+
+def test_the_network_that_comes_with_avatarzoo_is_small_and_says_what_it_saw() -> None:
+    assert files.SMALL_NETWORK.stat().st_size < 12e6
+    module = files.load_reconstruction(files.SMALL_NETWORK)
+    assert module.head.name == "procedural"
+    assert "not real" in module.provenance["data"]["kind"]
+    assert module.provenance["steps"] > 100
 
 
 def test_files_that_do_not_fit_are_one_sentence(tiny, tmp_path) -> None:
@@ -42,7 +61,7 @@ def test_files_that_do_not_fit_are_one_sentence(tiny, tmp_path) -> None:
     (tmp_path / "junk.safetensors").write_bytes(b"junk")
     with pytest.raises(BadCheckpointError, match="no safetensors"):
         files.load_reconstruction(tmp_path / "junk.safetensors")
-    state = tiny.reconstruct(torch.rand(1, 3, 48, 48), tiny.head.zeros(1))
+    state = tiny.reconstruct(torch.rand(1, 3, 48, 48), tiny.head.zeros(1), look_at_face(size=48))
     with pytest.raises(BadCheckpointError, match="no reconstruction network"):
         files.load_reconstruction(state.save(tmp_path / "state.safetensors"))
 
@@ -105,7 +124,7 @@ def test_the_input_range_is_the_one_that_reproduces_pictures(monkeypatch) -> Non
     for truth in ("unit", "uint8"):
         module.network.input_range = truth
         with torch.no_grad():
-            target = module(images, views.params, views.params, views.camera).rgb.clamp(0, 1)
+            target = module(images, views.params, views.camera, views.params, views.camera).rgb.clamp(0, 1)
         source = module.offsets  # the file's own pictures, whatever is compared
         with monkeypatch.context() as patch:
             patch.setattr(

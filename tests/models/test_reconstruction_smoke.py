@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from avatarzoo.apps.training import AvatarCLI
+from avatarzoo.geometry.camera import look_at_face
 from avatarzoo.models.gaussian_dejavu.reconstruction_files import load_reconstruction
 
 CONFIG = Path(__file__).resolve().parents[2] / "configs" / "gaussian_dejavu" / "reconstruct_smoke.yaml"
@@ -27,6 +28,6 @@ def test_smoke_config_learns(tmp_path: Path) -> None:
     state = torch.load(folder / "avatar.ckpt", weights_only=True)
     assert "optimizer_states" not in state
     again = load_reconstruction(folder / "reconstruction.safetensors")
-    picture, params = torch.rand(1, 3, 64, 64), again.head.zeros(1)
+    seen = torch.rand(1, 3, 64, 64), again.head.zeros(1), look_at_face(size=64)
     with torch.no_grad():
-        assert torch.equal(again.offsets(picture, params), cli.model.eval().offsets(picture, params))
+        assert torch.equal(again.offsets(*seen), cli.model.eval().offsets(*seen))

@@ -79,6 +79,35 @@ def test_every_weight_gets_a_gradient(net: EDNet) -> None:
     assert sum(p.grad.abs().sum() > 0 for p in net.parameters()) >= 22
 
 
+def test_a_texture_guides_the_decoder_and_reaches_the_offsets_at_its_own_size() -> None:
+    torch.manual_seed(0)
+    guided = EDNet(32, width=4, textures=2)
+    code, positions, texture = (
+        guided.encode(torch.rand(1, 3, 32, 32)),
+        torch.rand(1, 3, 48, 48),
+        torch.zeros(1, 2, 48, 48),
+    )
+    nothing = guided.decode(code, positions, texture)
+    dot = texture.clone()
+    dot[0, 1, 20, 30] = 1e-3
+    change = (guided.decode(code, positions, dot) - nothing)[0]
+    assert torch.allclose(change[:, 20, 30], 1e-3 * guided.skip.weight[:, 1, 0, 0], atol=3e-5)
+    torch.nn.init.zeros_(guided.skip.weight)
+    patterned = guided.decode(code, positions, torch.rand_like(texture))
+    nothing = guided.decode(code, positions, texture)
+    assert (patterned - nothing).abs().max() > 1e-2
+    # normalisation takes a plain colour away: without the direct path it would never arrive
+    assert (guided.decode(code, positions, texture + 1) - nothing).abs().max() < 1e-3
+
+
+def test_a_texture_goes_with_its_network_only(net: EDNet) -> None:
+    picture, positions = torch.rand(1, 3, 32, 32), torch.rand(1, 3, 32, 32)
+    with pytest.raises(ValueError, match="texture"):
+        net(picture, positions, torch.zeros(1, 5, 32, 32))
+    with pytest.raises(ValueError, match="texture"):
+        EDNet(32, width=4, textures=5)(picture, positions)
+
+
 @pytest.mark.parametrize("size", [16, 100])
 def test_sizes_that_cannot_be_halved_are_refused(size: int) -> None:
     with pytest.raises(ValueError, match="multiple of 16"):

@@ -32,13 +32,15 @@ class PictureTexture(nn.Module):
     Args:
         head: any head model.
         size: side of the map.
+        background: grey level behind the head in the pictures; where they show it, nothing is seen.
     """
 
     faces: Int[Tensor, "f 3"]
     mirror: Int[Tensor, "n"]
 
-    def __init__(self, head: HeadModel, size: int) -> None:
+    def __init__(self, head: HeadModel, size: int, background: float = 1.0) -> None:
         super().__init__()
+        self.background = background
         atlas = uv_atlas(head.uv, head.uv_faces, head.faces, size)
         for name, value in atlas._asdict().items():
             self.register_buffer(f"atlas_{name}", value, persistent=False)
@@ -61,8 +63,10 @@ class PictureTexture(nn.Module):
         """
         atlas = self.atlas
         camera = camera.resized(*images.shape[-2:])
-        texture, weight = unwrap(images, vertices, self.faces, camera, atlas, TOLERANCE)
-        color, seen = rgb_to_sh0(atlas.gather(texture)), atlas.gather(weight)
+        layers = torch.cat([images, inside_outline(images, self.background)], 1)
+        texture, weight = unwrap(layers, vertices, self.faces, camera, atlas, TOLERANCE)
+        weight = weight * (texture[:, 3:] > 0.99)
+        color, seen = rgb_to_sh0(atlas.gather(texture[:, :3])), atlas.gather(weight)
         there, seen_there = color[:, self.mirror], seen[:, self.mirror]
         own, there_too = (((x - GRAZING) / GRAZING).clamp(0, 1) for x in (seen, seen_there))
         other = (1 - own) * MIRROR_TRUST * there_too
@@ -71,6 +75,17 @@ class PictureTexture(nn.Module):
         filled = spread(atlas.image(mixed), atlas.image(known))
         inside = atlas.mask.to(filled)
         return torch.cat([filled * inside, weight, atlas.image(seen_there)], 1)
+
+
+def inside_outline(images: Float[Tensor, "b 3 h w"], background: float) -> Float[Tensor, "b 1 h w"]:
+    """1 inside what stands before the plain background, a hundredth of the picture away from its outline; 0 elsewhere.
+
+    Highlights as bright as the background are closed first.
+    """
+    there = ((images - background).abs().amax(1, keepdim=True) > 0.02).to(images)
+    r = max(1, round(images.shape[-1] / 128))
+    closed = F.max_pool2d(there, 4 * r + 1, 1, 2 * r)
+    return -F.max_pool2d(-closed, 6 * r + 1, 1, 3 * r)
 
 
 def spread(values: Float[Tensor, "b c s s"], weight: Float[Tensor, "b 1 s s"]) -> Float[Tensor, "b c s s"]:

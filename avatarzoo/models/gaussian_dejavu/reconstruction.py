@@ -97,7 +97,7 @@ class GaussianReconstruction(AvatarModule):
         self.head = load_head(head, head_file)
         self.uv_map = UVGaussianMap(self.head, uv_size, initialization)
         self.position_map = PositionMap(self.head, uv_size)
-        self.picture_texture = PictureTexture(self.head, uv_size) if texture else None
+        self.picture_texture = PictureTexture(self.head, uv_size, background) if texture else None
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             textures = TEXTURE_CHANNELS if texture else 0
@@ -168,7 +168,9 @@ class GaussianReconstruction(AvatarModule):
                 "GaussianReconstruction needs pictures of a person with their tracked head parameters and cameras."
             )
         cameras = cameras.rows([0] * len(images)) if cameras.batch == 1 else cameras
-        each = [self.offsets(images[i : i + 1], params.rows(i), cameras.rows([i])) for i in range(len(images))]
+        each = [
+            self.offsets(images[i : i + 1], params.rows(i), cameras.rows([i])) for i in range(len(images))
+        ]
         mean = torch.cat(each).mean(0)
         return self._state(mean, params.identity.mean(0, keepdim=True))
 
@@ -301,9 +303,7 @@ class GaussianReconstruction(AvatarModule):
         views = batch["views"]
         params, image, camera = views["params"], views["image"], views["camera"]
         rows = range(len(image))
-        offsets = torch.cat(
-            [self.offsets(image[i : i + 1], params.rows(i), camera.rows([i])) for i in rows]
-        )
+        offsets = torch.cat([self.offsets(image[i : i + 1], params.rows(i), camera.rows([i])) for i in rows])
         source = int(
             most_frontal(axis_angle_to_matrix(params.rotation), views["camera"].world_to_camera.float())
         )
