@@ -312,9 +312,9 @@ class SpokenClipsDataModule(L.LightningDataModule):
     def train_dataloader(self) -> SpeechLoader:
         trainer, hp = self.trainer, self.hparams
         assert trainer is not None
-        rest = trainer.lightning_module.speech.rest.cpu()
+        module: Any = trainer.lightning_module
         return SpeechLoader(
-            self.clips, rest, hp["batch_size"], hp["frames"], trainer.max_steps, hp["seed"],
+            self.clips, module.speech.rest.cpu(), hp["batch_size"], hp["frames"], trainer.max_steps, hp["seed"],
             lambda: trainer.global_step, hp["augment"],
         )  # fmt: skip
 
