@@ -35,7 +35,9 @@ def drive(puppet, tmp_path, capsys):
     def run(driver, *options, out="out.mp4", code=0):
         args = [str(tmp_path / "x.ckpt"), "--with", str(driver), "--out", str(tmp_path / out), "--size", "64"]
         assert cli.main(["drive", *args, "--quiet", "--device", "cpu", *map(str, options)]) == code
-        return capsys.readouterr().err if code else json.loads((tmp_path / out).with_suffix(".json").read_text())
+        return (
+            capsys.readouterr().err if code else json.loads((tmp_path / out).with_suffix(".json").read_text())
+        )
 
     return run
 
