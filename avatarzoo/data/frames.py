@@ -92,6 +92,17 @@ def read_ahead(batch: Callable[[int], T], steps: range) -> Iterator[T]:
             yield current.result()
 
 
+def shuffled(count: int, first: int, number: int, seed: int) -> Int[Tensor, " n"]:
+    """Places ``first``, ``first + 1``, ... of an endless row of passes over ``count`` things, each in an order of its own."""
+    place = torch.arange(first, first + number)
+    passes = place // count
+    orders = {
+        p: torch.randperm(count, generator=torch.Generator().manual_seed(seed * 1_000_003 + p))
+        for p in passes.unique().tolist()
+    }
+    return torch.stack([orders[p][i % count] for p, i in zip(passes.tolist(), place)])
+
+
 class StepLoader:
     """Random batches whose content is a function of (seed, step) alone, so that a resumed run sees what it would have seen.
 
@@ -114,14 +125,7 @@ class StepLoader:
 
     def rows(self, step: int) -> Tensor:
         """Rows of batch ``step``: every frame once per pass, in an order drawn anew for each pass."""
-        count = len(self.store)
-        place = torch.arange(step * self.batch_size, (step + 1) * self.batch_size)
-        passes = place // count
-        orders = {int(p): torch.randperm(count, generator=self._generator(int(p))) for p in passes.unique()}
-        return torch.stack([orders[int(p)][i % count] for p, i in zip(passes, place)])
-
-    def _generator(self, number: int) -> torch.Generator:
-        return torch.Generator().manual_seed(self.seed * 1_000_003 + number)
+        return shuffled(len(self.store), step * self.batch_size, self.batch_size, self.seed)
 
     def state_dict(self) -> dict[str, int]:
         """Tells Lightning that this loader resumes by itself (from the step the trainer restores)."""

@@ -6,7 +6,7 @@ Batches hold numbers only; the method renders them with its frozen generator.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Literal
 
 import lightning as L
@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from avatarzoo.data.frames import shuffled
 from avatarzoo.data.procedural_people import PITCH_SPREAD, YAW_SPREAD
 from avatarzoo.data.step_batches import StepBatches, training_batches
 from avatarzoo.errors import BadDatasetError, UsageError
@@ -31,13 +32,15 @@ SETS: dict[Part, int] = {"train": 0, "held_out": 1}
 class PriorSamplesDataModule(L.LightningDataModule):
     """Batches ``{"latent": (b, z) of N(0, 1), "labels": (b, 2, 25)}``: people and the EG3D cameras of their two pictures.
 
-    A sample is a function of (seed, step, row) alone. Of W processes that train together, number r gets rows r, r + W, ... of a batch
-    of W times ``batch_size``. Held-out people do not depend on the seed.
+    A sample is a function of (seed, step, row) alone; with a ``pool`` samples come again, each once a pass in an order drawn anew,
+    and ``"number"`` (b,) says which, so that a method can keep what it drew. Of W processes that train together, number r gets rows
+    r, r + W, ... of a batch of W times ``batch_size``. Held-out people do not depend on the seed.
 
     Args:
         latent_dim: latent numbers of the prior (small prior: 48; EG3D: 512).
         batch_size: people per step and process (paper: 4 on 4 GPUs).
         held_out: people to measure on.
+        pool: so many different samples; 0: never the same twice (paper).
         yaw, pitch: standard deviations of the cameras' angles in radians, cut at 2.5 deviations.
         pivot: depth of the point that cameras look at, in world units (EG3D's FFHQ: 0.2; small prior: 0).
         cameras: folder of a picture set whose labels are drawn instead, as EG3D draws them; yaw, pitch and pivot are unused then.
@@ -55,6 +58,7 @@ class PriorSamplesDataModule(L.LightningDataModule):
         latent_dim: int = 48,
         batch_size: int = 4,
         held_out: int = 16,
+        pool: int = 0,
         yaw: float = YAW_SPREAD,
         pitch: float = PITCH_SPREAD,
         pivot: float = 0.0,
@@ -88,10 +92,10 @@ class PriorSamplesDataModule(L.LightningDataModule):
 
     def describe(self) -> dict[str, Any]:
         """What a result file says of the data."""
-        names = ("held_out", "yaw", "pitch", "pivot", "cameras")
+        names = ("held_out", "pool", "yaw", "pitch", "pivot", "cameras")
         return {"kind": "samples of the prior (not real people)", **{k: self.hparams[k] for k in names}}
 
-    def sample(self, part: Part, step: int, rows: range) -> dict[str, Tensor]:
+    def sample(self, part: Part, step: int, rows: Iterable[int]) -> dict[str, Tensor]:
         """These rows of a batch; of held-out people a row is one person, and ``step`` is 0."""
         width, seed = self.hparams["latent_dim"], self.seed if part == "train" else 0
         drawn = np.stack(
@@ -117,7 +121,11 @@ class PriorSamplesDataModule(L.LightningDataModule):
 
     def batch(self, step: int, rank: int = 0, world: int = 1) -> dict[str, Tensor]:
         """The part of training batch ``step`` of process ``rank`` of ``world``."""
-        return self.sample("train", step, range(rank, self.batch_size * world, world))
+        whole, pool = self.batch_size * world, self.hparams["pool"]
+        if not pool:
+            return self.sample("train", step, range(rank, whole, world))
+        numbers = shuffled(pool, step * whole, whole, self.seed)[rank::world]
+        return {**self.sample("train", 0, numbers.tolist()), "number": numbers}
 
     def train_dataloader(self) -> StepBatches:
         trainer = self.trainer

@@ -67,6 +67,21 @@ def test_batches_depend_on_seed_and_step_and_rows_alone() -> None:
         assert torch.equal(torch.stack([h[key] for h in halves], 1).flatten(0, 1), value)
 
 
+def test_a_pool_comes_again_in_another_order() -> None:
+    data = PriorSamplesDataModule(latent_dim=4, batch_size=3, pool=6, seed=2)
+    batches = [data.batch(step) for step in range(4)]
+    numbers = torch.cat([b["number"] for b in batches])
+    assert sorted(numbers[:6].tolist()) == sorted(numbers[6:].tolist()) == list(range(6))
+    assert not torch.equal(numbers[:6], numbers[6:])
+    latents = torch.cat([b["latent"] for b in batches])
+    for number in range(6):
+        first, again = latents[numbers == number]
+        assert torch.equal(first, again)
+    assert len(latents[:6].unique(dim=0)) == 6
+    halves = [data.batch(1, rank, 2)["number"] for rank in (0, 1)]
+    assert len(torch.cat(halves).unique()) == 6
+
+
 def test_held_out_people_are_the_same_for_all_seeds() -> None:
     a, b = (list(PriorSamplesDataModule(held_out=6, batch_size=n, seed=n).val_dataloader()) for n in (4, 3))
     assert [len(x["latent"]) for x in a] == [4, 2]

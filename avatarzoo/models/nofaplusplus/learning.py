@@ -12,7 +12,7 @@ from avatarzoo.heads.base import HeadModel
 from avatarzoo.models.nofaplusplus.condition import Condition
 from avatarzoo.models.nofaplusplus.deformation import Prepared
 from avatarzoo.models.nofaplusplus.generator import HeadGenerator, Volume
-from avatarzoo.models.nofaplusplus.made_up import MadeUp, make_up, true_views
+from avatarzoo.models.nofaplusplus.made_up import Drawn, MadeUp, make_up, true_views
 from avatarzoo.models.nofaplusplus.objective import HeadLoss, boxes_psnr, psnr
 from avatarzoo.models.nofaplusplus.pairs import Pair, pair_of
 from avatarzoo.models.nofaplusplus.regions import region_boxes
@@ -36,6 +36,7 @@ class Lessons(NamedTuple):
     Attributes:
         weights: overrides of the iterations' weights, by name; ``code`` is only here.
         resolution, samples: of volume-rendered training pictures.
+        drawn: pictures of people who come again.
     """
 
     head: HeadModel
@@ -47,6 +48,7 @@ class Lessons(NamedTuple):
     truncation: float
     synthetic_expression: SyntheticExpression
     background: float
+    drawn: Drawn
 
     def of(self, iteration: Iteration) -> dict[str, float]:
         """Weights of an iteration's losses, overrides included."""
@@ -62,12 +64,13 @@ class Lessons(NamedTuple):
     ) -> Outcome:
         """Equations 5 to 9 on made-up people of ``teacher``."""
         weights = self.of(iteration)
-        people = make_up(teacher, batch["latent"], batch["labels"], self.truncation)
+        numbers = batch.get("number")
+        people = make_up(teacher, batch["latent"], batch["labels"], self.truncation, numbers, self.drawn)
         with _gradients("encoder" in iteration.trained or "prior" in iteration.trained):
             halfway = networks.encode(people.source)
         terms: dict[str, Tensor] = {}
         if weights["code"] > 0 and not iteration.fine:
-            terms["code"] = weights["code"] * (halfway.codes - people.volume.codes).square().mean()
+            terms["code"] = weights["code"] * (halfway.codes - people.codes).square().mean()
         if not any(weights[name] > 0 for name in RENDERED):
             return Outcome(terms, None)
         prepared = self.made_up_condition(networks, people) if iteration.deformed else None

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from avatarzoo.models.nofaplusplus.generator import Volume, render_volume
@@ -17,12 +18,12 @@ class MadeUp(NamedTuple):
     """b people.
 
     Attributes:
-        volume: the truth.
+        codes: the truth.
         labels: 2 b cameras: source and target of the first person, of the second, and so on.
         source: I_s, RGB in [0, 1].
     """
 
-    volume: Volume
+    codes: Float[Tensor, "b n w"]
     labels: Float[Tensor, "b2 25"]
     source: Float[Tensor, "b 3 s s"]
 
@@ -31,19 +32,50 @@ class MadeUp(NamedTuple):
         return self.labels[::2]
 
 
+class Drawn:
+    """Source pictures of numbered people, drawn once and kept as bytes: a generator that does not change draws the same again."""
+
+    def __init__(self) -> None:
+        self.pictures: dict[int, Tensor] = {}
+
+    def __call__(
+        self, numbers: Int[Tensor, " b"], draw: Callable[[Tensor], Float[Tensor, "n 3 s s"]]
+    ) -> Float[Tensor, "b 3 s s"]:
+        """Pictures of these people; ``draw`` makes those of the rows that it is given."""
+        asked = numbers.tolist()
+        missing = [row for row, number in enumerate(asked) if number not in self.pictures]
+        if missing:
+            made = draw(torch.tensor(missing, device=numbers.device))
+            self.pictures |= {asked[row]: (x * 255).round().byte() for row, x in zip(missing, made)}
+        return torch.stack([self.pictures[number] for number in asked]).float() / 255
+
+
 @torch.no_grad()
 def make_up(
     prior: TriPlaneGenerator,
     latent: Float[Tensor, "b z"],
     labels: Float[Tensor, "b 2 25"],
     truncation: float = 1.0,
+    numbers: Int[Tensor, " b"] | None = None,
+    drawn: Drawn | None = None,
 ) -> MadeUp:
-    """People from latent numbers, with the source pictures that the encoder sees; they are conditioned on a frontal camera."""
+    """People from latent numbers, with the source pictures that the encoder sees; they are conditioned on a frontal camera.
+
+    Args:
+        numbers: of people who come again; drawn: where their source pictures are kept.
+    """
     front = frontal_label(1, prior.config).to(labels).expand(len(latent), -1)
     codes = prior.codes(latent, front, truncation)
-    volume = Volume(prior.planes(codes), codes)
-    source = render_volume(prior, volume, labels[:, 0]).rgb.clamp(0, 1)
-    return MadeUp(volume, labels.flatten(0, 1), source)
+
+    def draw(rows: Tensor) -> Tensor:
+        volume = Volume(prior.planes(codes[rows]), codes[rows])
+        return render_volume(prior, volume, labels[rows, 0]).rgb.clamp(0, 1)
+
+    if numbers is None or drawn is None:
+        source = draw(torch.arange(len(latent), device=latent.device))
+    else:
+        source = drawn(numbers, draw)
+    return MadeUp(codes, labels.flatten(0, 1), source)
 
 
 @torch.no_grad()
@@ -54,6 +86,5 @@ def true_views(
     samples: tuple[int, int] | None = None,
 ) -> TriPlaneImage:
     """What reconstructions are compared with: both views of everybody."""
-    return render_volume(
-        prior, people.volume.repeated(2), people.labels, resolution=resolution, samples=samples
-    )
+    volume = Volume(prior.planes(people.codes), people.codes).repeated(2)
+    return render_volume(prior, volume, people.labels, resolution=resolution, samples=samples)

@@ -14,6 +14,7 @@ from avatarzoo.models.nofaplusplus.assembly import load_prior
 from avatarzoo.models.nofaplusplus.condition import Condition, training_params
 from avatarzoo.models.nofaplusplus.generator import HeadGenerator, Part
 from avatarzoo.models.nofaplusplus.learning import Lessons, Outcome
+from avatarzoo.models.nofaplusplus.made_up import Drawn
 from avatarzoo.models.nofaplusplus.objective import HeadLoss
 from avatarzoo.models.nofaplusplus.stages import STAGES, Iteration, Kind, Stage
 from avatarzoo.models.nofaplusplus.start import take_networks
@@ -38,6 +39,10 @@ class StagedTraining(AvatarModule):
     speech: Speech | None
     teacher: TriPlaneGenerator | None = None
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.drawn = Drawn()
+
     @property
     def networks(self) -> HeadGenerator:
         """The averaged networks where there are any."""
@@ -56,7 +61,7 @@ class StagedTraining(AvatarModule):
         }
         return Lessons(
             self.head, self.condition, self.loss, weights, hp["raw_resolution"], hp["samples"], hp["truncation"],
-            hp["synthetic_expression"], hp["background"],
+            hp["synthetic_expression"], hp["background"], self.drawn,
         )  # fmt: skip
 
     def trained(self, iteration: Iteration) -> tuple[Part, ...]:
