@@ -4,9 +4,9 @@
         [--threads 2] [--device cpu] [--perceptual multiscale] [--within 24]
 
 Weights are random, which does not change the work. Every part runs in a process of its own, so that its peak memory is its own:
-resident memory on a CPU, allocated memory on CUDA. Step times are medians after one warm-up step; of stage 3 the three kinds of its
-cycle are one figure each. LPIPS and face recognition need weights; without them (``--perceptual multiscale``) a step is cheaper by two or
-four passes of VGG16. Exits with 1 where a part needs more than ``--within`` GiB.
+resident memory on a CPU, allocated memory on CUDA. Step times are medians after one warm-up step; stage 3 has one for each
+kind of step. LPIPS and face recognition need weights; without them (``--perceptual multiscale``) a step is cheaper by
+two or four passes of VGG16. Exits with 1 where a part needs more than ``--within`` GiB.
 
 The paper's budget: 2.6 million iterations of 4 pictures in about 5 days on 4 V100, so 166 ms an iteration.
 """
