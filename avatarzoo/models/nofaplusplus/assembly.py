@@ -79,7 +79,10 @@ def assemble(hp: dict[str, Any], head: HeadModel, condition: Condition) -> HeadG
             raise UsageError(f"--model options do not fit the networks: {error}.") from error
     if not stored:
         encoder.average.copy_(average_codes(prior, frontal_label(1, prior.config)))
-    return HeadGenerator(prior, encoder, detail, field, hp["site"], hp["residual"], hp["raw_resolution"])
+    networks = HeadGenerator(prior, encoder, detail, field, hp["site"], hp["residual"], hp["raw_resolution"])
+    return (
+        networks.train()
+    )  # no part behaves differently, and Lightning warns of some that are in evaluation mode
 
 
 def _detail_sizes(hp: dict[str, Any], prior: TriPlaneGenerator) -> dict[str, Any]:
