@@ -66,6 +66,21 @@ class AnimatableTriPlaneGenerator(TriPlaneGenerator):
             for _ in range(2)
         )
 
+    @torch.no_grad()
+    def begin_with(self, heads: TriPlaneGenerator) -> AnimatableTriPlaneGenerator:
+        """Take over a trained EG3D and return self (paper: training starts from one).
+
+        Texture and face generators copy the backbone, too, except the layers of their pictures, which have fewer channels and stay
+        random, as in the released code. Sizes must be the same.
+        """
+        for name in ("mapping", "backbone", "decoder", "superresolution"):
+            getattr(self, name).load_state_dict(getattr(heads, name).state_dict())
+        own = heads.backbone.state_dict()
+        for network in (self.texture_backbone, self.face_backbone):
+            state = network.state_dict()
+            network.load_state_dict({k: own[k] if own[k].shape == v.shape else v for k, v in state.items()})
+        return self
+
     def person(
         self,
         codes: Float[Tensor, "b n w"],

@@ -110,30 +110,14 @@ def draw_batch(frames: stills.Frames, maps: Tensor, latents: Tensor, draws: torc
     return Batch(latents[portraits.people[rows]], portraits.labels[rows], images, depths, maps[rows].float())
 
 
-@torch.no_grad()
-def begun(generator: AnimatableTriPlaneGenerator) -> AnimatableTriPlaneGenerator:
-    """The small prior's heads at the start (paper: a pretrained EG3D), whose backbone the texture and face generators copy, too.
-
-    Their last layers stay random, as in the released code. Codes mean the same as in the small prior where the frames show its 400
-    people (seeds 0 to 399).
-    """
-    heads = small_prior()
-    for name in ("mapping", "backbone", "decoder", "superresolution"):
-        getattr(generator, name).load_state_dict(getattr(heads, name).state_dict())
-    own = heads.backbone.state_dict()
-    for network in (generator.texture_backbone, generator.face_backbone):
-        state = network.state_dict()
-        network.load_state_dict({k: own[k] if own[k].shape == v.shape else v for k, v in state.items()})
-    return generator
-
-
 class Run:
     """Everything that goes on after an interruption: networks, optimiser, random numbers, time used."""
 
     def __init__(self, folder: Path) -> None:
         torch.manual_seed(0)
         self.path = folder / "last.pt"
-        self.generator = begun(AnimatableTriPlaneGenerator(CONFIG))
+        # codes then mean the same as in the small prior, if the frames show its 400 people (seeds 0 to 399)
+        self.generator = AnimatableTriPlaneGenerator(CONFIG).begin_with(small_prior())
         self.average = copy.deepcopy(self.generator).requires_grad_(False)
         self.optimiser = torch.optim.Adam(self.generator.parameters(), RATE, betas=(0.9, 0.99))
         self.draws = torch.Generator().manual_seed(0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -14,6 +15,7 @@ from avatarzoo.models.invertavatar.inversion import Drawn, Frames, Inversion, Pe
 from avatarzoo.models.invertavatar.latent_discriminator import LatentDiscriminator, codes_penalty
 from avatarzoo.models.invertavatar.objective import InversionLoss, Stage, psnr
 from avatarzoo.networks.discriminator import DualDiscriminator
+from avatarzoo.priors.animatable_config import AnimatableConfig
 
 SYNTHETIC_TRUNCATION: dict[Stage, float] = {"latent": 0.6, "image": 0.8, "recurrent": 0.6}
 """Of the prior's people that train (released code)."""
@@ -41,6 +43,20 @@ class Outcome(NamedTuple):
     true: Float[Tensor, "b 3 s s"]
     true_raw: Float[Tensor, "b 3 r r"]
     psnr: Tensor
+
+
+def discriminator_of(
+    hp: Mapping[str, Any], loss: InversionLoss, config: AnimatableConfig
+) -> LatentDiscriminator | DualDiscriminator | None:
+    """D_W in stage latent; a dual discriminator without pose condition (paper) where a later stage is adversarial; else none."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(hp["seed"] + 1)
+        if hp["stage"] == "latent":
+            return LatentDiscriminator(config.code_dim) if loss.weights["code"] > 0 else None
+        if not hp["adversarial"]:
+            return None
+        sizes = {"channel_base": config.channel_base, "channel_max": config.channel_max}
+        return DualDiscriminator(config.resolution, 0, **sizes)
 
 
 class Lessons:

@@ -22,24 +22,20 @@ from avatarzoo.models.invertavatar.inversion import (
     TextureInput,
     TriPlaneOutput,
 )
-from avatarzoo.models.invertavatar.latent_discriminator import LatentDiscriminator
-from avatarzoo.models.invertavatar.learning import R1_INTERVAL, Lesson, Lessons, Outcome
+from avatarzoo.models.invertavatar.learning import R1_INTERVAL, Lesson, Lessons, Outcome, discriminator_of
 from avatarzoo.models.invertavatar.objective import (
     DISCRIMINATOR_RATES,
-    PERCEPTUAL,
     RATES,
-    WEIGHTS,
     Identity,
-    InversionLoss,
     Perceptual,
     Preset,
     Stage,
+    loss_of,
 )
 from avatarzoo.models.invertavatar.person import drawing_tensors, person_of, person_tensors, shown_to
 from avatarzoo.models.invertavatar.start import take_networks
 from avatarzoo.models.invertavatar.stream import Known, Stream, as_frames, check_widths
 from avatarzoo.models.placing import on_ground, placed
-from avatarzoo.networks.discriminator import DualDiscriminator
 from avatarzoo.networks.training import finite_gradients
 
 MADE_UP_TRUNCATION = 0.7
@@ -120,25 +116,9 @@ class InvertAvatar(AvatarModule):
         self.automatic_optimization = False
         self.head = load_head(head, head_file)
         self.networks = assemble(self.hparams, self.head)
-        config = self.networks.prior.config
-        self.hparams["prior_config"] = plain_config(config)
-        overrides = {
-            k.removeprefix("lambda_"): float(v)
-            for k, v in self.hparams.items()
-            if k.startswith("lambda_") and v is not None
-        }
-        self.loss = InversionLoss(
-            {**WEIGHTS[preset][stage], **overrides}, perceptual or PERCEPTUAL[preset], identity
-        )
-        self.discriminator: LatentDiscriminator | DualDiscriminator | None = None
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed + 1)
-            if stage == "latent" and self.loss.weights["code"] > 0:
-                self.discriminator = LatentDiscriminator(config.code_dim)
-            if stage != "latent" and adversarial:
-                # paper: without the pose condition
-                sizes = {"channel_base": config.channel_base, "channel_max": config.channel_max}
-                self.discriminator = DualDiscriminator(config.resolution, 0, **sizes)
+        self.hparams["prior_config"] = plain_config(self.networks.prior.config)
+        self.loss = loss_of(self.hparams)
+        self.discriminator = discriminator_of(self.hparams, self.loss, self.networks.prior.config)
         self.tested: AvatarState | None = None
 
     # ---- the avatar ------------------------------------------------------------------------------------------------
@@ -147,8 +127,8 @@ class InvertAvatar(AvatarModule):
         """Views of a person whose features are known: expression and pose of ``params`` (B rows), one camera or B."""
         networks, ground = self.networks, self.hparams["background"]
         crop = eg3d_camera(params, camera, networks.size)
-        label = eg3d_labels(params, crop)
-        drawn = networks.draw(shown_to(person, params.batch), label, networks.maps.driving(params))
+        maps, label = networks.maps.driving(params), eg3d_labels(params, crop)
+        drawn = networks.draw(shown_to(person, params.batch), label, maps)
         drawn_on = 1.0 if networks.prior.config.white_background else 0.0
         rgb = ((drawn.image + 1) / 2).clamp(0, 1)
         return placed(on_ground(rgb, drawn.opacity, drawn_on, ground), crop, camera, ground)

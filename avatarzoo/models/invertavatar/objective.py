@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -146,6 +147,17 @@ class InversionLoss:
         faces = [resize(x[..., top:bottom, left:right], 160) for x in (made, true)]
         seen = [self.recogniser(face) for face in faces]
         return 1 - F.cosine_similarity(seen[0], seen[1].detach()).mean()
+
+
+def loss_of(hp: Mapping[str, Any]) -> InversionLoss:
+    """The loss that a module's hyper-parameters describe."""
+    weights = dict(WEIGHTS[hp["preset"]][hp["stage"]])
+    weights |= {
+        k.removeprefix("lambda_"): float(v)
+        for k, v in hp.items()
+        if k.startswith("lambda_") and v is not None
+    }
+    return InversionLoss(weights, hp["perceptual"] or PERCEPTUAL[hp["preset"]], hp["identity"])
 
 
 def psnr(made: Float[Tensor, "b 3 s s"], true: Float[Tensor, "b 3 s s"]) -> Float[Tensor, ""]:
