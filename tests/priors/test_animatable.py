@@ -168,3 +168,47 @@ def test_closed_samples_reach_both_ends(generator, codes, person):
 def test_configuration_survives_json():
     text = json.dumps(RELEASED_ANIMATABLE.to_dict())
     assert AnimatableConfig.from_dict(json.loads(text)) == RELEASED_ANIMATABLE
+
+
+@torch.no_grad()
+def test_it_begins_with_a_trained_eg3d(generator):
+    """Undriven, it then makes the same people; the new networks copy what fits."""
+    from avatarzoo.priors import EG3DConfig, TriPlaneGenerator
+
+    fields = EG3DConfig.__dataclass_fields__
+    heads = TriPlaneGenerator(EG3DConfig(**{k: v for k, v in SMALL.to_dict().items() if k in fields})).eval()
+    new = AnimatableTriPlaneGenerator(SMALL).eval().begin_with(heads)
+    latent = torch.randn(2, 16, generator=torch.Generator().manual_seed(4))
+    codes = new.codes(latent, frontal_label(2))
+    torch.testing.assert_close(codes, heads.codes(latent, frontal_label(2)))
+    torch.testing.assert_close(new.planes(codes), heads.planes(codes))
+    own = heads.backbone.blocks["16"].conv1.weight
+    for network in (new.texture_backbone, new.face_backbone):
+        assert torch.equal(network.blocks["16"].conv1.weight, own)
+    assert not torch.equal(
+        new.texture_backbone.blocks["32"].to_rgb.weight[:32], heads.backbone.blocks["32"].to_rgb.weight[:32]
+    )
+
+
+@torch.no_grad()
+def test_the_embedded_animatable_prior_is_driven():
+    """Made-up heads with a face that the map moves; the background is empty."""
+    from avatarzoo.heads.procedural import ProceduralHead
+    from avatarzoo.models.invertavatar.maps import HeadMaps
+    from avatarzoo.priors import small_animatable_prior
+
+    prior, head = small_animatable_prior(), ProceduralHead()
+    assert 3e6 < sum(p.numel() for p in prior.parameters()) < 4e6
+    params = head.zeros(2)
+    params.expression[1, head.expression_names.index("jawOpen")] = 1
+    latent = torch.randn(1, 48, generator=torch.Generator().manual_seed(0)).expand(2, -1)
+    label = frontal_label(2, prior.config)
+    codes = prior.codes(latent, label)
+    planes = prior.animate(codes, prior.person(codes), HeadMaps(head, prior.config).driving(params))
+    view = prior(codes, label, planes)
+    assert view.rgb.shape == (2, 3, 128, 128)
+    assert 0.2 < view.opacity.mean() < 0.8
+    difference = (view.rgb[0] - view.rgb[1]).abs().mean(0)
+    assert (
+        difference[80:110, 45:83].mean() > 3 * difference[:50].mean()
+    )  # the mouth moves, the forehead does not

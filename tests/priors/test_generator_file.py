@@ -41,3 +41,19 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     for name in ("text", "foreign", "cut"):
         with pytest.raises(BadCheckpointError, match="no generator that avatarzoo wrote"):
             load_generator(tmp_path / f"{name}.safetensors")
+
+
+def test_an_animatable_generator_in_half_precision(tmp_path: Path) -> None:
+    from avatarzoo.priors.animatable import AnimatableTriPlaneGenerator
+    from avatarzoo.priors.animatable_config import AnimatableConfig
+
+    config = AnimatableConfig(**{**TINY.to_dict(), "plane_resolution": 32, "face_top": (0.2, 0.25, 0.25)})
+    generator = AnimatableTriPlaneGenerator(config)
+    whole = save_generator(generator, tmp_path / "whole.safetensors")
+    again = load_generator(save_generator(generator, tmp_path / "half.safetensors", half=True))
+    assert isinstance(again, AnimatableTriPlaneGenerator)
+    assert again.config == config
+    assert (tmp_path / "half.safetensors").stat().st_size < 0.6 * whole.stat().st_size
+    for name, x in again.state_dict().items():
+        assert x.dtype == generator.state_dict()[name].dtype
+        torch.testing.assert_close(x, generator.state_dict()[name], rtol=1e-3, atol=1e-3)
