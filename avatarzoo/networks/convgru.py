@@ -26,8 +26,10 @@ class ConvGRU(nn.Module):
         """Let the memory begin as a running mean of what is observed, ``update`` being the share of the newest observation (ours)."""
         channels = self.candidate.out_channels
         for layer in (self.gates, self.candidate):
+            assert layer.bias is not None
             layer.weight.mul_(0.1)
-            nn.init.zeros_(layer.bias)
+            layer.bias.zero_()
+        assert self.gates.bias is not None
         self.gates.bias[channels:] = math.log(update / (1 - update))
         own = torch.arange(channels)
         self.candidate.weight[own, own, 1, 1] += 1
