@@ -16,7 +16,12 @@ from avatarzoo.geometry.camera import look_at_face
 from avatarzoo.models import METHODS, AvatarModule, AvatarState, load_avatar
 
 ROOT = Path(__file__).resolve().parent.parent
-FOLDERS = {"GaussianDejaVu": "gaussian_dejavu", "NOFAPlusPlus": "nofaplusplus", "StyleAvatar": "styleavatar"}
+FOLDERS = {
+    "GaussianDejaVu": "gaussian_dejavu",
+    "InvertAvatar": "invertavatar",
+    "NOFAPlusPlus": "nofaplusplus",
+    "StyleAvatar": "styleavatar",
+}
 QUIET = ["--products.preview", "false", "--evaluator.baselines", "false", "--evaluator.lpips", "none"]
 
 

@@ -6,10 +6,11 @@ from avatarzoo.errors import BadSequenceError
 from avatarzoo.models.base import AvatarImage, AvatarModule, AvatarState
 from avatarzoo.models.eg3d import EG3DTraining
 from avatarzoo.models.gaussian_dejavu import GaussianDejaVu
+from avatarzoo.models.invertavatar import InvertAvatar
 from avatarzoo.models.nofaplusplus import NOFAPlusPlus
 from avatarzoo.models.styleavatar import StyleAvatar
 
-METHODS: tuple[type[AvatarModule], ...] = (GaussianDejaVu, NOFAPlusPlus, StyleAvatar)
+METHODS: tuple[type[AvatarModule], ...] = (GaussianDejaVu, InvertAvatar, NOFAPlusPlus, StyleAvatar)
 
 __all__ = [
     "METHODS",
@@ -18,6 +19,7 @@ __all__ = [
     "AvatarState",
     "EG3DTraining",
     "GaussianDejaVu",
+    "InvertAvatar",
     "NOFAPlusPlus",
     "StyleAvatar",
     "load_avatar",
