@@ -14,10 +14,10 @@ from avatarzoo.networks.ops import resize
 from avatarzoo.networks.stylegan2 import MappingNetwork, Stage, SynthesisNetwork
 from avatarzoo.priors.animatable_config import RELEASED_ANIMATABLE, AnimatableConfig
 from avatarzoo.priors.driving import Driving, look_up, read_driving
-from avatarzoo.priors.eg3d import FeatureView, TriPlaneGenerator
+from avatarzoo.priors.eg3d import FeatureView, TriPlaneGenerator, Warp
 from avatarzoo.priors.feature_levels import Edits, Levels, levels
 from avatarzoo.priors.rays import Rays, camera_rays
-from avatarzoo.priors.volume import Sampling, render_rays
+from avatarzoo.priors.volume import Field, Sampling, render_cameras
 
 PICTURES = (0, 5)
 """Entries of :class:`Levels` that are pictures; a static one holds all planes side by side."""
@@ -186,6 +186,8 @@ class AnimatableTriPlaneGenerator(TriPlaneGenerator):
         resolution: int | None = None,
         jitter: torch.Generator | None = None,
         chunk: int | None = None,
+        warp: Warp | None = None,
+        samples: tuple[int, int] | None = None,
     ) -> FeatureView:
         """As :meth:`TriPlaneGenerator.render`, with the depth range round each camera's distance from the origin."""
         config, resolution = self.config, resolution or self.neural_resolution
@@ -197,15 +199,16 @@ class AnimatableTriPlaneGenerator(TriPlaneGenerator):
             for shift in (-config.range_before, config.range_behind)
         ]
         sampling = Sampling(
-            config.coarse_samples,
-            config.fine_samples,
+            *(samples or (config.coarse_samples, config.fine_samples)),
             box=config.box,
             white_background=config.white_background,
             closed=config.closed_samples,
         )
-        view = render_rays(
-            lambda points: self.query(planes, points), rays, sampling, jitter, chunk, (limits[0], limits[1])
-        )
+
+        def field_of(rows: slice) -> Field:
+            return lambda points: self.query(planes[rows], points if warp is None else warp(points, rows))
+
+        view = render_cameras(field_of, rays, sampling, jitter, chunk, (limits[0], limits[1]))
         return FeatureView(*(m.transpose(1, 2).unflatten(2, (resolution, resolution)) for m in view))
 
 

@@ -15,9 +15,9 @@ from avatarzoo.networks.superresolution import SuperResolution
 from avatarzoo.priors.eg3d_config import FFHQ, EG3DConfig
 from avatarzoo.priors.rays import camera_rays
 from avatarzoo.priors.triplanes import Decoder, sample_planes
-from avatarzoo.priors.volume import Sampling, render_rays
+from avatarzoo.priors.volume import Field, Sampling, render_cameras
 
-Warp = Callable[[Float[Tensor, "b n 3"]], Float[Tensor, "b n 3"]]
+Warp = Callable[[Float[Tensor, "b n 3"], slice], Float[Tensor, "b n 3"]]
 """World points on rays to the world points where the planes are asked (a deformation field)."""
 
 
@@ -143,7 +143,8 @@ class TriPlaneGenerator(nn.Module):
             resolution: side of the view; None: ``self.neural_resolution``.
             jitter: None for the middles of all sampling intervals, a generator for random places (training).
             chunk: rays of each view computed at a time, to save memory; does not change the result.
-            warp: applied to all points of both passes before the planes are asked; rays stay straight.
+            warp: applied to all points of both passes before planes are asked; rays stay straight. It is told whose points it gets:
+                a slice of the batch.
             samples: on a ray in the first and in the second pass; None: the configuration's.
         """
         config = self.config
@@ -151,13 +152,11 @@ class TriPlaneGenerator(nn.Module):
         coarse, fine = samples or (config.coarse_samples, config.fine_samples)
         sampling = Sampling(coarse, fine, config.depth_range, config.box, config.white_background)
         rays = camera_rays(label.float(), resolution)
-        view = render_rays(
-            lambda points: self.query(planes, points if warp is None else warp(points)),
-            rays,
-            sampling,
-            jitter,
-            chunk,
-        )
+
+        def field_of(rows: slice) -> Field:
+            return lambda points: self.query(planes[rows], points if warp is None else warp(points, rows))
+
+        view = render_cameras(field_of, rays, sampling, jitter, chunk)
         maps = [m.transpose(1, 2).unflatten(2, (resolution, resolution)) for m in view]
         return FeatureView(*maps)
 

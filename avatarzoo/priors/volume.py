@@ -46,10 +46,15 @@ class Sampling(NamedTuple):
 
 
 class Draws(NamedTuple):
-    """Random numbers of a whole picture, drawn before rays are chunked so that chunks do not change the picture."""
+    """Random numbers of a whole batch, drawn before it is split so that splitting does not change the pictures."""
 
     coarse: Tensor | float
     fine: Float[Tensor, "*#b f"]
+
+    def camera(self, row: slice) -> Draws:
+        """Those of one camera."""
+        coarse = self.coarse if isinstance(self.coarse, float) else self.coarse[row]
+        return Draws(coarse, self.fine if len(self.fine) == 1 else self.fine[row])
 
 
 def draw(shape: tuple[int, int], sampling: Sampling, jitter: torch.Generator | None, like: Tensor) -> Draws:
@@ -70,11 +75,43 @@ def draw(shape: tuple[int, int], sampling: Sampling, jitter: torch.Generator | N
     return Draws(coarse, fine)
 
 
+def render_cameras(
+    field_of: Callable[[slice], Field],
+    rays: Rays,
+    sampling: Sampling,
+    jitter: torch.Generator | None = None,
+    chunk: int | None = None,
+    limits: tuple[Float[Tensor, "b n 1"], Float[Tensor, "b n 1"]] | None = None,
+) -> VolumeRender:
+    """:func:`render_rays` of fields that differ between cameras; the result is the same.
+
+    On a CPU one camera follows the other, so that what its field looks up stays in the caches: 16 cameras at once took six times as
+    long as one after the other.
+
+    Args:
+        field_of: the fields of some of the cameras.
+        rays, sampling, jitter, chunk, limits: see :func:`render_rays`.
+    """
+    batch, count = rays.directions.shape[:2]
+    if rays.directions.device.type != "cpu" or batch == 1:
+        return render_rays(field_of(slice(None)), rays, sampling, jitter, chunk, limits)
+    near, far = limits or depth_limits(rays, sampling.depth_range, sampling.box)
+    draws = draw((batch, count), sampling, jitter, near)
+    views = [
+        render_rays(
+            field_of(row), Rays(rays.origins[row], rays.directions[row]), sampling, draws.camera(row), chunk,
+            (near[row], far[row]),
+        )
+        for row in (slice(i, i + 1) for i in range(batch))
+    ]  # fmt: skip
+    return VolumeRender(*(torch.cat(maps) for maps in zip(*views)))
+
+
 def render_rays(
     field: Field,
     rays: Rays,
     sampling: Sampling,
-    jitter: torch.Generator | None = None,
+    jitter: torch.Generator | Draws | None = None,
     chunk: int | None = None,
     limits: tuple[Float[Tensor, "b n 1"], Float[Tensor, "b n 1"]] | None = None,
 ) -> VolumeRender:
@@ -84,7 +121,7 @@ def render_rays(
         field: what is rendered.
         rays: B cameras with N rays each.
         sampling: where samples lie.
-        jitter: None puts every sample into the middle of its interval; a generator draws, as EG3D always does.
+        jitter: None puts every sample into the middle of its interval; a generator draws, as EG3D always does; or what was drawn.
         chunk: rays of each camera computed at a time, to save memory; None: all, on a CPU about :data:`CPU_RAYS` of the batch.
             The result does not depend on it.
         limits: start and end of every ray; None: by ``sampling.depth_range``.
@@ -94,7 +131,7 @@ def render_rays(
     """
     batch, count = rays.directions.shape[:2]
     near, far = limits or depth_limits(rays, sampling.depth_range, sampling.box)
-    draws = draw((batch, count), sampling, jitter, near)
+    draws = jitter if isinstance(jitter, Draws) else draw((batch, count), sampling, jitter, near)
     chunk = chunk or (max(1, CPU_RAYS // batch) if near.device.type == "cpu" else count)
     parts, extremes = [], []
     for start in range(0, count, chunk):

@@ -18,6 +18,10 @@ class Prepared(NamedTuple):
     displacement: Float[Tensor, "b 1 d"]
     weight: Float[Tensor, "b 1 w"] | None
 
+    def rows(self, rows: slice) -> Prepared:
+        """Of some pictures."""
+        return Prepared(*(None if x is None else x[rows] for x in self))
+
     def repeated(self, count: int) -> Prepared:
         """``count`` rows in place of each."""
         return Prepared(*(None if x is None else x.repeat_interleave(count, 0) for x in self))

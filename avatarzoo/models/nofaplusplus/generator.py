@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Literal, NamedTuple
 
 import torch
@@ -152,7 +151,9 @@ class HeadGenerator(nn.Module):
             prepared: the condition of the deformation field; None: the canonical volume.
             resolution, samples, jitter: of the volume renderer, see :meth:`TriPlaneGenerator.render`.
         """
-        warp = None if prepared is None else partial(self.field, prepared=prepared)
+        warp: Warp | None = None
+        if prepared is not None:
+            warp = lambda points, rows: self.field(points, prepared.rows(rows))  # noqa: E731
         return render_volume(self.prior, volume, labels, warp, resolution, samples, jitter)
 
 

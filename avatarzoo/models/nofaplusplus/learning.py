@@ -65,7 +65,9 @@ class Lessons(NamedTuple):
         """Equations 5 to 9 on made-up people of ``teacher``."""
         weights = self.of(iteration)
         numbers = batch.get("number")
-        people = make_up(teacher, batch["latent"], batch["labels"], self.truncation, numbers, self.drawn)
+        people = make_up(
+            teacher, batch["latent"], batch["labels"], self.truncation, numbers, self.drawn, self.samples
+        )
         with _gradients("encoder" in iteration.trained or "prior" in iteration.trained):
             halfway = networks.encode(people.source)
         terms: dict[str, Tensor] = {}

@@ -58,18 +58,20 @@ def make_up(
     truncation: float = 1.0,
     numbers: Int[Tensor, " b"] | None = None,
     drawn: Drawn | None = None,
+    samples: tuple[int, int] | None = None,
 ) -> MadeUp:
     """People from latent numbers, with the source pictures that the encoder sees; they are conditioned on a frontal camera.
 
     Args:
         numbers: of people who come again; drawn: where their source pictures are kept.
+        samples: on a ray of the source pictures in the two passes; None: the prior's own.
     """
     front = frontal_label(1, prior.config).to(labels).expand(len(latent), -1)
     codes = prior.codes(latent, front, truncation)
 
     def draw(rows: Tensor) -> Tensor:
         volume = Volume(prior.planes(codes[rows]), codes[rows])
-        return render_volume(prior, volume, labels[rows, 0]).rgb.clamp(0, 1)
+        return render_volume(prior, volume, labels[rows, 0], samples=samples).rgb.clamp(0, 1)
 
     if numbers is None or drawn is None:
         source = draw(torch.arange(len(latent), device=latent.device))
