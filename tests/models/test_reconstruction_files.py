@@ -128,7 +128,7 @@ def test_the_input_range_is_the_one_that_reproduces_pictures(monkeypatch) -> Non
         source = module.offsets  # the file's own pictures, whatever is compared
         with monkeypatch.context() as patch:
             patch.setattr(
-                GaussianReconstruction, "offsets", lambda self, x, p, source=source: source(images, p)
+                GaussianReconstruction, "offsets", lambda self, x, p, c, source=source: source(images, p, c)
             )
             errors = files.choose_input_range(module, target, views.params, views.camera)
         assert errors[truth] < 1e-6 < max(errors.values())

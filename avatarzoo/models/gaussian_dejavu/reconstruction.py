@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -57,6 +57,8 @@ class GaussianReconstruction(AvatarModule):
     Attributes:
         provenance: steps and data of the training that a file of weights tells of; empty otherwise.
     """
+
+    takes_pictures: ClassVar[bool] = True
 
     def __init__(
         self,
