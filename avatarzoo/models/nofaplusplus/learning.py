@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from avatarzoo.heads.base import HeadModel
+from avatarzoo.models.nofaplusplus.code_error import CodeError
 from avatarzoo.models.nofaplusplus.condition import Condition
 from avatarzoo.models.nofaplusplus.deformation import Prepared
 from avatarzoo.models.nofaplusplus.generator import HeadGenerator, Volume
@@ -36,7 +37,7 @@ class Lessons(NamedTuple):
     Attributes:
         weights: overrides of the iterations' weights, by name; ``code`` is only here.
         resolution, samples: of volume-rendered training pictures.
-        drawn: pictures of people who come again.
+        drawn: pictures of people who come again. code_error: where ``code`` has a weight.
     """
 
     head: HeadModel
@@ -49,6 +50,7 @@ class Lessons(NamedTuple):
     synthetic_expression: SyntheticExpression
     background: float
     drawn: Drawn
+    code_error: CodeError | None
 
     def of(self, iteration: Iteration) -> dict[str, float]:
         """Weights of an iteration's losses, overrides included."""
@@ -72,7 +74,8 @@ class Lessons(NamedTuple):
             halfway = networks.encode(people.source)
         terms: dict[str, Tensor] = {}
         if weights["code"] > 0 and not iteration.fine:
-            terms["code"] = weights["code"] * (halfway.codes - people.codes).square().mean()
+            assert self.code_error is not None
+            terms["code"] = weights["code"] * self.code_error(halfway.codes, people.codes)
         if not any(weights[name] > 0 for name in RENDERED):
             return Outcome(terms, None)
         prepared = self.made_up_condition(networks, people) if iteration.deformed else None

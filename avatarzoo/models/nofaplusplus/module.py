@@ -60,8 +60,8 @@ class NOFAPlusPlus(StagedTraining):
             out. paper: coefficients of the picture; the small prior's people are at rest, for others no estimator is at hand.
         perceptual, identity: see :class:`.objective.HeadLoss`.
         lambda_lpips, lambda_l2, lambda_depth, lambda_rec, lambda_bbox, lambda_id: override the stage's weight.
-        lambda_code: ours, stage 1a: squared error of made-up people's codes; if it is the only weight, nothing but the input is
-            rendered.
+        lambda_code: ours, stage 1a: :class:`.code_error.CodeError` of made-up people; if it is the only weight, nothing but the
+            encoder's input is rendered.
         lr: overrides the stage's rate. momentum: Adam's beta 1.
         average: decay of the running average of the networks, which is used outside of training; 0 for none.
         adaptation_steps: stage 5: so many steps at most for every picture that is reconstructed; 0 for none.

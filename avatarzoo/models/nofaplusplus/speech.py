@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import lightning as L
 import torch
 from jaxtyping import Float
+from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor
 
 from avatarzoo.data.sound import RATE
@@ -20,7 +21,8 @@ from avatarzoo.errors import HeadModelMismatchError
 from avatarzoo.files import atomic_path
 from avatarzoo.heads import load_head
 from avatarzoo.heads.base import HeadModel, HeadParams
-from avatarzoo.networks.audio_encoder import speech_loss
+from avatarzoo.networks.audio_encoder import AFTER, BEFORE
+from avatarzoo.networks.least_squares import LeastSquares
 from avatarzoo.perception.landmarks import CHIN, LIPS, TOP
 from avatarzoo.perception.speech import CONTENT, Speech, driving_width
 
@@ -33,34 +35,30 @@ INNER_LIPS = (191, 80, 81, 82, 13, 312, 311, 310, 415, 95, 88, 178, 87, 14, 317,
 
 
 class SpeechTraining(L.LightningModule):
-    """Sound to the expression of a head.
+    """Sound to the expression of a head, by ridge regression in closed form.
 
-    The loss is the squared distance of lips and chin in millimetres and that of their motion (:func:`speech_loss`), plus
-    ``lambda_coefficients`` times that of the mouth's coefficients. Other coefficients stay at rest.
+    Every step adds disturbed pieces of the training seconds to the sums of :class:`LeastSquares`, so what is learnt grows no
+    worse with their number. Only the mouth's coefficients are learnt, others stay at rest.
 
     Args:
         head, head_file: head model whose expressions are predicted.
-        members: networks whose mean is the answer. width, reach: see :class:`SpeechExpression`.
-        lr, weight_decay: of AdamW; the rate falls to zero along a cosine.
-        lambda_velocity, lambda_coefficients: weights of the loss.
-        seed: of the weights.
+        features, bandwidth: see :class:`.audio_encoder.SpeechExpression`.
+        ridge: see :class:`LeastSquares`; less for longer videos.
+        seed: of the random features.
     """
 
     def __init__(
         self,
         head: str = "procedural",
         head_file: str | None = None,
-        members: int = 3,
-        width: int = 64,
-        reach: int = 2,
-        lr: float = 4e-3,
-        weight_decay: float = 0.1,
-        lambda_velocity: float = 0.5,
-        lambda_coefficients: float = 10.0,
+        features: int = 1024,
+        bandwidth: float = 1.4,
+        ridge: float = 3e-4,
         seed: int = 0,
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
+        self.automatic_optimization = False
         self.head = load_head(head, head_file)
         basis = mouth_basis(self.head) * MILLIMETRES
         size = basis.flatten(0, 1).norm(dim=0)
@@ -69,7 +67,7 @@ class SpeechTraining(L.LightningModule):
         self.register_buffer("mouth", mouth.float(), persistent=False)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.speech = Speech(basis.shape[-1], self.head.signature, members, width, reach)
+            self.speech = Speech(basis.shape[-1], self.head.signature, features, bandwidth)
 
     def setup(self, stage: str) -> None:
         """Take the rest expression from the training frames.
@@ -85,23 +83,19 @@ class SpeechTraining(L.LightningModule):
         if stage == "fit":
             self.speech.rest.copy_(rest_numbers(data.clips, self.mouth.bool().cpu()))
 
-    def configure_optimizers(self) -> Any:
-        hp = self.hparams
-        optimiser = torch.optim.AdamW(
-            self.speech.parameters(), hp["lr"], betas=(0.9, 0.98), weight_decay=hp["weight_decay"]
-        )
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, self.trainer.max_steps)
-        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+    def configure_optimizers(self) -> LeastSquares:
+        return LeastSquares(self.speech.network.weight, self.hparams["ridge"])
 
-    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
-        """Every member learns the same pieces on its own."""
-        hp, target = self.hparams, batch["target"]
-        said = self.speech(batch["windows"]).flatten(0, 1)
-        wanted = target.repeat(len(self.speech.members), 1, 1)
-        lips = speech_loss(said @ self.basis.T, wanted @ self.basis.T, None, hp["lambda_velocity"])
-        numbers = speech_loss(said, wanted, self.mouth, hp["lambda_velocity"])
-        self.log_dict({"lips_mm2": lips, "coefficients": numbers}, prog_bar=True)
-        return lips + hp["lambda_coefficients"] * numbers
+    @torch.no_grad()
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        """Take in the frames of pieces that are long enough to be heard as in a whole sound."""
+        optimiser = cast(LightningOptimizer, self.optimizers())
+        features = self.speech.network.describe(batch["windows"])[:, BEFORE:-AFTER].flatten(0, 1)
+        change = ((batch["target"] - self.speech.rest) * self.mouth)[:, BEFORE:-AFTER].flatten(0, 1)
+        missed = (change - features @ self.speech.network.weight) @ self.basis.T
+        self.log("lips_mm", missed.square().mean().sqrt(), prog_bar=True)
+        cast(LeastSquares, optimiser.optimizer).add(features, change)
+        optimiser.step()
 
     def validation_step(self, clip: SpokenClip, batch_idx: int) -> dict[str, float]:
         """How the driven mouth follows the tracked one in the held-out seconds."""

@@ -11,6 +11,7 @@ from torch import Tensor
 from avatarzoo.errors import UsageError
 from avatarzoo.models.base import AvatarModule
 from avatarzoo.models.nofaplusplus.assembly import load_prior
+from avatarzoo.models.nofaplusplus.code_error import CodeError
 from avatarzoo.models.nofaplusplus.condition import Condition, training_params
 from avatarzoo.models.nofaplusplus.generator import HeadGenerator, Part
 from avatarzoo.models.nofaplusplus.learning import Lessons, Outcome
@@ -42,6 +43,7 @@ class StagedTraining(AvatarModule):
     def __init__(self) -> None:
         super().__init__()
         self.drawn = Drawn()
+        self.code_error: CodeError | None = None
 
     @property
     def networks(self) -> HeadGenerator:
@@ -62,6 +64,7 @@ class StagedTraining(AvatarModule):
         return Lessons(
             self.head, self.condition, self.loss, weights, hp["raw_resolution"], hp["samples"], hp["truncation"],
             hp["synthetic_expression"], hp["background"], self.drawn,
+            self.code_error,
         )  # fmt: skip
 
     def trained(self, iteration: Iteration) -> tuple[Part, ...]:
@@ -102,6 +105,8 @@ class StagedTraining(AvatarModule):
         iterations = [i for i in (self.stage.synthetic, self.stage.video) if i is not None]
         for iteration in iterations:
             self.loss.prepare(self.device, self.lessons.of(iteration))
+        if self.hparams["lambda_code"] > 0 and self.hparams["stage"] == "1a":
+            self.code_error = CodeError(self.the_teacher(), self.hparams["truncation"])
         if self.stage.video is not None:
             self.check_head(self.trainer.datamodule.head_signature)  # type: ignore[attr-defined]
         if self.hparams["speech"] is not None and self.speech is None:
