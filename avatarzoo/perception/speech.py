@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import pickle
 from collections.abc import Mapping
-from math import gcd
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from avatarzoo.errors import BadCheckpointError, HeadModelMismatchError, MissingAssetError, UsageError
 from avatarzoo.heads.base import HeadModel
-from avatarzoo.networks.audio_encoder import ExpNet, SpeechExpression
+from avatarzoo.networks.audio_encoder import AFTER, ExpNet, SpeechExpression
 from avatarzoo.perception.audio import SAMPLE_RATE, load_expnet, mel_spectrogram, mel_windows
 
 FPS = 25.0
@@ -53,7 +53,7 @@ def speech_mel(samples: Float[Tensor, " n"], rate: int) -> Float[Tensor, "80 t"]
     if rate != SAMPLE_RATE:
         from scipy.signal import resample_poly
 
-        common = gcd(SAMPLE_RATE, rate)
+        common = math.gcd(SAMPLE_RATE, rate)
         changed = resample_poly(samples.numpy(), SAMPLE_RATE // common, rate // common)
         samples = torch.from_numpy(changed).float()
     return mel_spectrogram(common_level(samples))
@@ -80,33 +80,32 @@ def at_frames(values: Float[Tensor, "t e"], fps: float, frames: int) -> Float[Te
 
 
 class Speech(nn.Module):
-    """Several :class:`SpeechExpression` whose mean is less sensitive to chance than each.
+    """What a head does to speak: its expression at rest, and what :class:`SpeechExpression` adds to it.
 
     Args:
         numbers: how many drive the head, see :func:`driving_width`.
-        members: networks. width, reach: of each.
         head: signature of the head model.
+        features, bandwidth: see :class:`SpeechExpression`.
     """
 
     rest: Float[Tensor, " e"]
 
     def __init__(
-        self, numbers: int, head: Mapping[str, str], members: int = 3, width: int = 64, reach: int = 4
+        self, numbers: int, head: Mapping[str, str], features: int = 1024, bandwidth: float = 1.8
     ) -> None:
         super().__init__()
         self.config = {
             "numbers": numbers,
             "head": dict(head),
-            "members": members,
-            "width": width,
-            "reach": reach,
+            "features": features,
+            "bandwidth": bandwidth,
         }
-        self.members = nn.ModuleList(SpeechExpression(numbers, width, reach) for _ in range(members))
+        self.network = SpeechExpression(numbers, features, bandwidth)
         self.register_buffer("rest", torch.zeros(numbers))
 
-    def forward(self, windows: Float[Tensor, "b t 80 16"]) -> Float[Tensor, "m b t e"]:
-        """What every member says, at :data:`FPS` frames a second."""
-        return torch.stack([self.rest + member(windows) for member in self.members])
+    def forward(self, windows: Float[Tensor, "b t 80 16"]) -> Float[Tensor, "b t e"]:
+        """Driving numbers at :data:`FPS` frames a second."""
+        return self.rest + self.network(windows)
 
     @torch.no_grad()
     def speak(self, samples: Float[Tensor, " n"], rate: int, fps: float, frames: int) -> Float[Tensor, "t e"]:
@@ -115,10 +114,9 @@ class Speech(nn.Module):
         Raises:
             UsageError: there is no sound, or it is not finite, or a rate is not positive.
         """
-        windows = speech_windows(samples, rate, fps, frames).to(self.rest)
-        # members of a sum of equal numbers round; those of zeros do not
-        said = torch.stack([member(windows[None])[0] for member in self.members]).mean(0)
-        return at_frames(self.rest + said, fps, frames)
+        later = math.ceil(AFTER / FPS * fps)
+        windows = speech_windows(samples, rate, fps, frames + later).to(self.rest)
+        return at_frames(self(windows[None])[0], fps, frames)
 
 
 class ExpNetSpeech(nn.Module):

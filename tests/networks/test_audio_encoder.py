@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 
-from avatarzoo.networks.audio_encoder import ExpNet, SpeechExpression, audio_encoder, speech_loss
+from avatarzoo.networks.audio_encoder import AFTER, BEFORE, SPREAD, ExpNet, SpeechExpression, audio_encoder
+from avatarzoo.networks.least_squares import LeastSquares
 
 
 def windows(batch: int, frames: int, seed: int = 0) -> torch.Tensor:
@@ -34,46 +37,50 @@ def test_expnet_keys_and_inputs():
 
 
 def trained_looking(coefficients: int = 5) -> SpeechExpression:
-    """With a last layer that is not zero and a rest expression."""
+    """With a weight that is not zero."""
     torch.manual_seed(0)
-    network = SpeechExpression(coefficients, width=16)
-    torch.nn.init.normal_(network.head.weight)
-    torch.nn.init.normal_(network.head.bias)
-    network.rest += torch.linspace(0, 1, coefficients)
-    return network.eval()
+    network = SpeechExpression(coefficients, features=64)
+    torch.nn.init.normal_(network.weight)
+    return network
 
 
-def test_silence_is_exactly_the_rest_expression():
+def test_silence_says_exactly_nothing():
     network = trained_looking()
-    silent = network(torch.full((2, 9, 80, 16), -4.0))
-    assert (silent == network.rest).all()
-    assert (network(torch.full((1, 3, 80, 16), -3.51)) == network.rest).all()  # a quiet room
+    assert (network(torch.full((2, 9, 80, 16), -4.0)) == 0).all()
+    assert (network(torch.full((1, 3, 80, 16), -3.51)) == 0).all()  # a quiet room
     heard = windows(1, 9)
     heard[:, 4:] = -4
     out = network(heard)
-    assert (out[:, 4:] == network.rest).all()
-    assert (out[:, :4] != network.rest).all()
+    assert (out[:, 4:] == 0).all()
+    assert (out[:, :4] != 0).all()
 
 
-def test_it_starts_at_rest_and_sees_its_neighbours_only():
-    assert (SpeechExpression(3, width=16)(windows(1, 4)) == 0).all()
-    network, sound = trained_looking(), windows(1, 21)
+def test_it_starts_at_rest_and_hears_the_frames_around_its_own():
+    assert (SpeechExpression(3, features=16)(windows(1, 4)) == 0).all()
+    network, sound = trained_looking(), windows(1, 31)
     changed = sound.clone()
-    changed[:, 10] += 0.5
+    changed[:, 15] += 0.5
     moved = (network(changed) - network(sound)).abs().amax((0, 2)) > 1e-6
-    assert moved.tolist() == [6 <= frame < 15 for frame in range(21)]
+    assert moved.tolist() == [15 - AFTER <= frame <= 15 + BEFORE for frame in range(31)]
 
 
-def test_loss_counts_position_and_motion():
-    target = torch.zeros(1, 4, 2)
-    assert speech_loss(target, target) == 0
-    torch.testing.assert_close(speech_loss(target + 1, target), torch.tensor(1.0))
-    jumping = target.clone()
-    jumping[:, 2, 0] = 1  # an error of 1 in one of 8 values, two changes of 1 in 6
-    torch.testing.assert_close(speech_loss(jumping, target, velocity=3), torch.tensor(1 / 8 + 3 * 2 / 6))
-    weights = torch.tensor([0.0, 1.0])
-    assert speech_loss(jumping, target, weights) == 0
-    assert speech_loss(target[:, :1] + 1, target[:, :1]) == 1
+def test_beyond_its_ends_the_sound_is_silent():
+    network, sound = trained_looking(), windows(1, 20)
+    silence = torch.full((1, 10, 80, 16), -4.0)
+    surrounded = network(torch.cat([silence, sound, silence], 1))[:, 10:30]
+    torch.testing.assert_close(network(sound), surrounded)
+
+
+def test_features_stand_for_a_gaussian_kernel():
+    """Inner products of descriptions fall with the distance of sounds as the kernel does."""
+    torch.manual_seed(0)
+    network = SpeechExpression(1, features=20000, bandwidth=1.5)
+    for apart in (0.0, 1.0, 3.0):
+        # the same in all bands and frames, so that their importance, of norm 1, does not count
+        pair = torch.stack([torch.full((20, 80, 16), -1.0), torch.full((20, 80, 16), -1.0 + apart)])
+        first, second = network.describe(pair)[:, 10]
+        kernel = math.exp(-0.5 * (apart / SPREAD / 1.5) ** 2)
+        assert abs(float(first @ second) - kernel) < 0.02
 
 
 def test_it_learns_which_sound_opens_the_mouth():
@@ -84,17 +91,12 @@ def test_it_learns_which_sound_opens_the_mouth():
     mel = torch.full((2, 160, 80, 16), -1.0)
     mel[:, :, 10:20] += 3 * bands[..., :1, None]
     mel[:, :, 50:60] += 3 * bands[..., 1:, None]
-    network = SpeechExpression(2, width=32, dropout=0.0)
-    optimiser = torch.optim.Adam(network.parameters(), 5e-3)
-    for step in range(60):
-        start = 20 * (step % 6)
-        loss = speech_loss(network(mel[:, start : start + 20]), bands[:, start : start + 20], velocity=1)
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-    network.eval()
+    network = SpeechExpression(2, features=256)
+    optimiser = LeastSquares(network.weight, 1e-4)
+    optimiser.add(network.describe(mel[:, :110]).flatten(0, 1), bands[:, :110].flatten(0, 1))
+    optimiser.step()
     with torch.no_grad():
-        said = network(mel[:, 120:])
+        said = network(mel)[:, 120:150]
     for k in range(2):
-        pair = torch.stack([said[..., k].flatten(), bands[:, 120:, k].flatten()])
+        pair = torch.stack([said[..., k].flatten(), bands[:, 120:150, k].flatten()])
         assert torch.corrcoef(pair)[0, 1] > 0.8

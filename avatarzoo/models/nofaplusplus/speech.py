@@ -26,7 +26,7 @@ from avatarzoo.networks.least_squares import LeastSquares
 from avatarzoo.perception.landmarks import CHIN, LIPS, TOP
 from avatarzoo.perception.speech import CONTENT, Speech, driving_width
 
-MOUTH_SHARE = 0.1
+MOUTH_SHARE = 0.03
 """A coefficient belongs to the mouth if it moves lips and chin at least by this share of what the strongest does."""
 SHUT, QUIET = 0.2, 0.5
 """The rest expression is the mean over the most shut fifth of the quieter half of the training frames."""
@@ -52,7 +52,7 @@ class SpeechTraining(L.LightningModule):
         head: str = "procedural",
         head_file: str | None = None,
         features: int = 1024,
-        bandwidth: float = 1.4,
+        bandwidth: float = 1.8,
         ridge: float = 3e-4,
         seed: int = 0,
     ) -> None:

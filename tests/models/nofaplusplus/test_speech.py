@@ -50,9 +50,9 @@ class Babble(SpokenClipsDataModule):
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[SpeechTraining, L.Trainer, Path]:
     folder = tmp_path_factory.mktemp("speech")
-    module = SpeechTraining(members=2, width=16, lr=5e-3)
+    module = SpeechTraining(features=256)
     trainer = L.Trainer(
-        max_steps=60, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        max_steps=30, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
         enable_model_summary=False, num_sanity_val_steps=0, default_root_dir=folder,
     )  # fmt: skip
     with warnings.catch_warnings():
@@ -70,7 +70,7 @@ def test_held_out_mouth_follows_the_sound(trained: tuple) -> None:
     assert float(trainer.callback_metrics["held_correlation"]) == pytest.approx(
         scores["correlation"], abs=1e-3
     )
-    unlearnt = SpeechTraining(members=1, width=16).eval()
+    unlearnt = SpeechTraining(features=16).eval()
     assert unlearnt.score(clip, unlearnt.hear(clip))["correlation"] == 0
 
 
@@ -89,7 +89,13 @@ def test_silence_shuts_the_mouth_and_steady_noise_barely_moves_it(trained: tuple
     silent = module.speech.speak(torch.zeros(RATE), RATE, 30, 30)
     assert (silent == module.speech.rest).all()
     assert module.opening(silent)[0] < 0.01  # of the face height; speech opens it to 0.08
-    assert module.opening(module.hear(clip)).max() > 0.03
+    talking = module.opening(module.hear(clip))
+    assert talking.max() > 0.03
+    draw = torch.Generator().manual_seed(1)
+    noise = 0.1 * torch.randn(3 * RATE, generator=draw)
+    steady = module.opening(module.speech.speak(noise, RATE, 30, 90))[15:75]  # without its beginning and end
+    assert steady.max() < talking.mean()
+    assert steady.std() < 0.2 * talking.std()
 
 
 def test_the_file_speaks(trained: tuple) -> None:
@@ -108,7 +114,7 @@ def test_the_picture_is_written(trained: tuple, capsys: pytest.CaptureFixture[st
 
 
 def test_another_heads_clips_are_refused() -> None:
-    module, data = SpeechTraining(members=1, width=16), Babble()
+    module, data = SpeechTraining(features=16), Babble()
     data.setup("fit")
     data.head_signature = {"name": "ict", "version": "light", "hash": "0" * 64}
     module._trainer = type("Trainer", (), {"datamodule": data})()  # type: ignore[assignment]
