@@ -17,6 +17,7 @@ LONGEST_FILE = 350
 PUBLIC = {
     "avatarzoo.models": [
         "GaussianDejaVu",
+        "InvertAvatar",
         "NOFAPlusPlus",
         "StyleAvatar",
         "AvatarModule",
