@@ -17,7 +17,7 @@ from torch import Tensor
 
 from avatarzoo.data.sound import RATE
 from avatarzoo.data.speech_clips import LOWER_LIP, UPPER_LIP, SpokenClip
-from avatarzoo.errors import HeadModelMismatchError
+from avatarzoo.errors import HeadModelMismatchError, UsageError
 from avatarzoo.files import atomic_path
 from avatarzoo.heads import load_head
 from avatarzoo.heads.base import HeadModel, HeadParams
@@ -37,8 +37,8 @@ INNER_LIPS = (191, 80, 81, 82, 13, 312, 311, 310, 415, 95, 88, 178, 87, 14, 317,
 class SpeechTraining(L.LightningModule):
     """Sound to the expression of a head, by ridge regression in closed form.
 
-    Every step adds disturbed pieces of the training seconds to the sums of :class:`LeastSquares`, so what is learnt grows no
-    worse with their number. Only the mouth's coefficients are learnt, others stay at rest.
+    Every step adds disturbed pieces of the training seconds to the sums of :class:`LeastSquares`, which know
+    neither order nor learning rate. Only the mouth's coefficients are learnt, others stay at rest.
 
     Args:
         head, head_file: head model whose expressions are predicted.
@@ -74,12 +74,15 @@ class SpeechTraining(L.LightningModule):
 
         Raises:
             HeadModelMismatchError: the clips were tracked with another head model.
+            UsageError: no frame of a piece has all the sound that it hears within the piece.
         """
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         if data.head_signature != self.head.signature:
             raise HeadModelMismatchError(
                 f"The clips were tracked with the head model {data.head_signature['name']}; use --model.head of that name."
             )
+        if data.hparams["frames"] <= BEFORE + AFTER:
+            raise UsageError(f"Pieces are too short; use --data.frames of at least {BEFORE + AFTER + 1}.")
         if stage == "fit":
             self.speech.rest.copy_(rest_numbers(data.clips, self.mouth.bool().cpu()))
 
@@ -88,7 +91,7 @@ class SpeechTraining(L.LightningModule):
 
     @torch.no_grad()
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
-        """Take in the frames of pieces that are long enough to be heard as in a whole sound."""
+        """Take in those frames of the pieces that are heard as in the whole sound."""
         optimiser = cast(LightningOptimizer, self.optimizers())
         features = self.speech.network.describe(batch["windows"])[:, BEFORE:-AFTER].flatten(0, 1)
         change = ((batch["target"] - self.speech.rest) * self.mouth)[:, BEFORE:-AFTER].flatten(0, 1)

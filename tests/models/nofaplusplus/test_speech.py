@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from avatarzoo.data.speech_clips import SpokenClip, SpokenClipsDataModule, shifted
-from avatarzoo.errors import HeadModelMismatchError
+from avatarzoo.errors import HeadModelMismatchError, UsageError
 from avatarzoo.heads import load_head
 from avatarzoo.models.nofaplusplus.speech import SpeechTraining, correlation, mouth_basis
 from avatarzoo.perception.speech import load_speech, speech_mel
@@ -79,8 +79,11 @@ def test_only_the_mouth_moves(trained: tuple) -> None:
     said = module.hear(trainer.datamodule.clips[0])
     names = module.head.expression_names
     moving = {names[k] for k in (said.std(0) > 1e-6).nonzero()[:, 0].tolist()}
-    assert "jawOpen" in moving
-    assert not any(name.startswith(("eye", "brow")) for name in moving)
+    every = {names[k] for k in module.mouth.nonzero()[:, 0].tolist()}
+    assert {"jawOpen", "mouthUpperUp_L", "mouthLowerDown_R", "mouthPress_L"} <= every
+    assert moving == {"jawOpen"}  # all that the clip moves
+    every -= {name for name in every if name.startswith(("mouth", "jaw", "cheekPuff"))}
+    assert not every
 
 
 def test_silence_shuts_the_mouth_and_steady_noise_barely_moves_it(trained: tuple) -> None:
@@ -119,6 +122,14 @@ def test_another_heads_clips_are_refused() -> None:
     data.head_signature = {"name": "ict", "version": "light", "hash": "0" * 64}
     module._trainer = type("Trainer", (), {"datamodule": data})()  # type: ignore[assignment]
     with pytest.raises(HeadModelMismatchError, match="ict"):
+        module.setup("fit")
+
+
+def test_pieces_shorter_than_what_a_frame_hears_are_refused() -> None:
+    module, data = SpeechTraining(features=16), Babble(frames=9)
+    data.setup("fit")
+    module._trainer = type("Trainer", (), {"datamodule": data})()  # type: ignore[assignment]
+    with pytest.raises(UsageError, match="at least 10"):
         module.setup("fit")
 
 
