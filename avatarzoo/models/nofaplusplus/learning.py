@@ -18,10 +18,12 @@ from avatarzoo.models.nofaplusplus.objective import HeadLoss, boxes_psnr, psnr
 from avatarzoo.models.nofaplusplus.pairs import Pair, pair_of
 from avatarzoo.models.nofaplusplus.regions import region_boxes
 from avatarzoo.models.nofaplusplus.stages import Iteration
+from avatarzoo.models.nofaplusplus.surface import surface_error, surface_motion
 from avatarzoo.priors.eg3d import TriPlaneGenerator
 
 SyntheticExpression = Literal["rest", "none"]
 RENDERED = ("lpips", "l2", "depth")
+OURS = ("code", "surface")
 
 
 class Outcome(NamedTuple):
@@ -35,7 +37,7 @@ class Lessons(NamedTuple):
     """How iterations are computed; the fields are options of the method.
 
     Attributes:
-        weights: overrides of the iterations' weights, by name; ``code`` is only here.
+        weights: overrides of the iterations' weights, by name; ``code`` and ``surface`` are only here.
         resolution, samples: of volume-rendered training pictures.
         drawn: pictures of people who come again. code_error: where ``code`` has a weight.
     """
@@ -55,7 +57,7 @@ class Lessons(NamedTuple):
     def of(self, iteration: Iteration) -> dict[str, float]:
         """Weights of an iteration's losses, overrides included."""
         own = {name: self.weights.get(name, weight) for name, weight in iteration.weights.items()}
-        return own | {k: w for k, w in self.weights.items() if k == "code"}
+        return own | {k: w for k, w in self.weights.items() if k in OURS}
 
     def synthetic(
         self,
@@ -104,6 +106,9 @@ class Lessons(NamedTuple):
         boxes = region_boxes(self.head, pair.target.params, pair.target.camera)
         weights = self.of(iteration)
         terms = self.loss.video(made, pair.target.image, boxes, weights, iteration.mouth_only)
+        if weights["surface"] > 0:
+            motion = surface_motion(self.head, pair.target.params)
+            terms["surface"] = weights["surface"] * surface_error(networks.field, prepared, motion)
         return Outcome(terms, psnr(made, pair.target.image))
 
     def target_condition(self, networks: HeadGenerator, pair: Pair) -> Prepared:

@@ -62,7 +62,10 @@ class NOFAPlusPlus(StagedTraining):
         lambda_lpips, lambda_l2, lambda_depth, lambda_rec, lambda_bbox, lambda_id: override the stage's weight.
         lambda_code: ours, stage 1a: :class:`.code_error.CodeError` of made-up people; if it is the only weight, nothing but the
             encoder's input is rendered.
-        lr: overrides the stage's rate. momentum: Adam's beta 1.
+        lambda_surface: ours, on videos: :func:`.surface.surface_error`, which tells the field how the tracked head moves.
+        field_warmup: ours: steps of :func:`.surface.warm_up`, which fits the field to that motion before stage 2 begins.
+        lr: overrides the stage's rate. lr_field: of the deformation field where it differs, which starts from zero beside networks
+            that are trained already. momentum: Adam's beta 1.
         average: decay of the running average of the networks, which is used outside of training; 0 for none.
         adaptation_steps: stage 5: so many steps at most for every picture that is reconstructed; 0 for none.
         speech, speech_config: the speech network that :meth:`speak` uses, a checkpoint of ``configs/nofaplusplus/speech.yaml`` or
@@ -105,7 +108,10 @@ class NOFAPlusPlus(StagedTraining):
         lambda_bbox: float | None = None,
         lambda_id: float | None = None,
         lambda_code: float = 0.0,
+        lambda_surface: float = 0.0,
+        field_warmup: int = 0,
         lr: float | None = None,
+        lr_field: float | None = None,
         momentum: float = 0.9,
         average: float = 0.0,
         adaptation_steps: int = 0,

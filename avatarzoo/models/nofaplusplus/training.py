@@ -19,9 +19,13 @@ from avatarzoo.models.nofaplusplus.made_up import Drawn
 from avatarzoo.models.nofaplusplus.objective import HeadLoss
 from avatarzoo.models.nofaplusplus.stages import STAGES, Iteration, Kind, Stage
 from avatarzoo.models.nofaplusplus.start import take_networks
+from avatarzoo.models.nofaplusplus.surface import warm_up
 from avatarzoo.networks.training import finite_gradients, update_average
 from avatarzoo.perception.speech import Speech, load_speech
 from avatarzoo.priors.eg3d import TriPlaneGenerator
+
+WARMUP_BATCHES = 128
+"""Batches of pairs whose head parameters the field is fitted to before training."""
 
 
 class StagedTraining(AvatarModule):
@@ -95,6 +99,11 @@ class StagedTraining(AvatarModule):
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         if self.stage.video is not None and not self.condition.known:
             self.condition.learn(training_params(data).to(self.device))
+        if self.hparams["field_warmup"] > 0 and "field" in self.parts():
+            shown = training_params(data, WARMUP_BATCHES).to(self.device)
+            options = self.hparams["field_warmup"], self.hparams["seed"]
+            left = warm_up(self.generator.field, self.condition, self.head, shown, *options)
+            progress(f"The deformation field explains {1 - left:.0%} of the tracked heads' motion.")
 
     def on_fit_start(self) -> None:
         """Everything that is made once; a resumed run has its networks already.
@@ -129,9 +138,17 @@ class StagedTraining(AvatarModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         hp = self.hparams
-        weights = [p for p in self.generator.parameters() if p.requires_grad]
+        rate = hp["lr"] or self.stage.rate
+        field = dict.fromkeys(self.generator.field.parameters())
+        others = [p for p in self.generator.parameters() if p.requires_grad and p not in field]
+        groups = [
+            {"params": others, "lr": rate},
+            {"params": [p for p in field if p.requires_grad], "lr": hp["lr_field"] or rate},
+        ]
         fused = self.device.type in ("cpu", "cuda")
-        return torch.optim.Adam(weights, hp["lr"] or self.stage.rate, (hp["momentum"], 0.999), fused=fused)
+        return torch.optim.Adam(
+            [g for g in groups if g["params"]], betas=(hp["momentum"], 0.999), fused=fused
+        )
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         """One iteration: the batch says of which kind, the stage whether it is that kind's turn."""
