@@ -10,7 +10,10 @@ from typing import Any
 
 APPS = {
     "track": ("avatarzoo.apps.track", "a video to head parameters, crops and masks"),
-    "reconstruct": ("avatarzoo.apps.reconstruct", "a photo to an avatar of Gaussians, a video round it and a PLY"),
+    "reconstruct": (
+        "avatarzoo.apps.reconstruct",
+        "a photo to an avatar of Gaussians, a video round it and a PLY",
+    ),
     "live": ("avatarzoo.apps.live", "a camera or a video drives an avatar, live"),
     "drive": ("avatarzoo.apps.drive", "a video, parameters or a voice drives an avatar into a video file"),
     "export": (

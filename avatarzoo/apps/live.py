@@ -29,9 +29,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--ckpt", type=Path, required=True, help="file written by avatarzoo fit")
     p.add_argument("--source", default="0", help="camera number, video file or folder of frames (default: 0)")
     p.add_argument("--device", default="auto", help="auto (default: a GPU if there is one), cpu or cuda")
-    p.add_argument(
-        "--size", type=int, help="side of the avatar's picture (default: the method's, else 512)"
-    )
+    p.add_argument("--size", type=int, help="side of the avatar's picture (default: the method's, else 512)")
     _add_outputs(p.add_argument_group("outputs, any number of them"))
     _add_driving(p.add_argument_group("driving"))
     pace = p.add_argument_group("pace")

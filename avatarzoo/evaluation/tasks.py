@@ -237,7 +237,9 @@ class Tasks:
             return params
         mean = driver.frames.params.expression.mean(0, keepdim=True)
         own = source.frames.params.expression[:1]
-        return params._replace(expression=shifted(params.expression, mean, own, driver.head.expression_bounds))
+        return params._replace(
+            expression=shifted(params.expression, mean, own, driver.head.expression_bounds)
+        )
 
     def audio_driven(self) -> Iterator[Case]:
         """Role ``sources`` speaks what is heard in role ``audio``; the head turns from -``yaw_degrees`` to +``yaw_degrees``
