@@ -8,6 +8,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+import torch
 
 from avatarzoo import cli
 from avatarzoo.apps.training import AvatarCLI
@@ -38,12 +39,14 @@ def checkpoint(request, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory):
-    """12 tracked frames of another made-up person; two show no face."""
-    acted = ProceduralActor(seed=7, size=64).sequence(12)
+    """12 tracked frames of another made-up person who turns the head from side to side; two show no face."""
+    acted, late = ProceduralActor(seed=7, size=64).sequence(36), slice(24, 36)
+    params = acted.params.rows(late)
+    params.rotation[:, 1] += torch.linspace(-0.5, 0.5, 12)
     valid = np.arange(12) // 2 != 2
     return TrackedSequence.create(
-        tmp_path_factory.mktemp("clip") / "tracked", load_head("procedural"), acted.params, acted.camera,
-        np.zeros((12, 478, 2), np.float32), acted.images, fps=20.0, valid=valid, error=np.ones(12), crop={"rule": "none"},
+        tmp_path_factory.mktemp("clip") / "tracked", load_head("procedural"), params, acted.camera,
+        np.zeros((12, 478, 2), np.float32), acted.images[late], fps=20.0, valid=valid, error=np.ones(12), crop={"rule": "none"},
         mask_rule="none", source={"name": "made up", "sha256": "77"},
     ).path  # fmt: skip
 

@@ -27,10 +27,10 @@ PRESETS: dict[str, dict[str, float | str | bool]] = {
         "perceptual": "none", "lambda_l1": 1.0, "lambda_perceptual": 0.0, "lambda_mask": 3.0, "lambda_gan": 1.0,
         "lambda_r1": 5.0, "lambda_features": 0.0, "fixed_background_noise": False, "average_ramp": False,
     },
-    # ours: needs no weights; pictures follow the video before they follow the discriminator; eyes and lips count more
+    # ours: needs no weights; pictures follow the video before they follow the discriminator
     "avatarzoo": {
         "perceptual": "multiscale", "lambda_l1": 1.0, "lambda_perceptual": 1.0, "lambda_mask": 1.0, "lambda_gan": 0.05,
-        "lambda_r1": 5.0, "lambda_features": 3.0, "fixed_background_noise": True, "average_ramp": True,
+        "lambda_r1": 5.0, "lambda_features": 0.0, "fixed_background_noise": True, "average_ramp": True,
     },
 }  # fmt: skip
 

@@ -32,15 +32,15 @@ def test_released_objective_by_hand() -> None:
 
 
 def test_own_objective_uses_the_stand_in() -> None:
-    terms = terms_of(PortraitLoss("avatarzoo", {"lambda_perceptual": 2.0, "lambda_features": 0.0}))
+    terms = terms_of(PortraitLoss("avatarzoo", {"lambda_perceptual": 2.0}))
     shown = torch.full((2, 3, 16, 16), 0.75), torch.full((2, 3, 16, 16), 0.55)
     assert terms["perceptual"] == pytest.approx(2 * float(multiscale_loss(*shown)))
 
 
-def test_own_objective_looks_at_the_features() -> None:
+def test_errors_in_facial_features_can_count_more() -> None:
     """A quarter of the picture counts 1 + 3 times: L1 0.4 x (0.75 + 0.25 x 4); the stand-in sees more there, too."""
-    plain = terms_of(PortraitLoss("avatarzoo", {"lambda_features": 0.0}))
-    terms = terms_of(PortraitLoss("avatarzoo", {}))
+    plain = terms_of(PortraitLoss("avatarzoo", {}))
+    terms = terms_of(PortraitLoss("avatarzoo", {"lambda_features": 3.0}))
     assert terms["l1"] == pytest.approx(0.7)
     assert plain["l1"] == pytest.approx(0.4)
     assert terms["perceptual"] > 1.5 * plain["perceptual"]
