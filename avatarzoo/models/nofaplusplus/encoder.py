@@ -117,7 +117,7 @@ class PyramidHead(nn.Module):
         super().__init__()
         self.laterals = nn.ModuleList(nn.Conv2d(w, width, 1) for w in widths)
         self.levels = [2 if i < COARSE else 1 if i < MIDDLE else 0 for i in range(codes)]
-        self.heads = nn.ModuleList(MapToCode(width, sides[level]) for level in self.levels)
+        self.heads = nn.ModuleList(MapToCode(width, sides[level], width) for level in self.levels)
         silence(*(head.linear for head in self.heads))
 
     def forward(self, maps: list[Float[Tensor, "b h w c"]]) -> Float[Tensor, "b n w"]:
