@@ -1,8 +1,47 @@
-"""Side by side (``pytest -n 2``), every worker computes on one core, and so do the programs that its tests start."""
+"""What all tests share: one core a worker, and one smoke run of each method."""
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Callable
+from pathlib import Path
 
-if "PYTEST_XDIST_WORKER" in os.environ:
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # so are the programs that its tests start
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch is imported
+
+
+def smoke_config(method: type) -> Path:
+    """Of the method's folder."""
+    return ROOT / "configs" / method.__module__.split(".")[2] / "smoke.yaml"
+
+
+@pytest.fixture(scope="session")
+def smoke_run(tmp_path_factory: pytest.TempPathFactory) -> Callable[[type], Path]:
+    """Folder in which a method's smoke configuration was trained, once for all tests and workers; ``printed.txt`` is what it said.
+
+    Nobody writes into it.
+    """
+    from filelock import FileLock
+
+    from avatarzoo.apps.training import AvatarCLI
+
+    own = tmp_path_factory.getbasetemp()
+    shared = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+    def trained(method: type) -> Path:
+        folder = shared / f"smoke_{method.__name__}"
+        with FileLock(f"{folder}.lock"):
+            if not (folder / "printed.txt").exists():
+                folder.mkdir()  # a run that failed fails the others at once
+                options = ["--trainer.default_root_dir", str(folder), "--trainer.accelerator", "cpu"]
+                with (folder / "printing.txt").open("w") as file, contextlib.redirect_stdout(file):
+                    AvatarCLI.launch("fit", ["-c", str(smoke_config(method)), *options])
+                (folder / "printing.txt").rename(folder / "printed.txt")
+        return folder
+
+    return trained

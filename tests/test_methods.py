@@ -1,4 +1,4 @@
-"""One contract for all methods: train a little, save, load elsewhere, animate, keep the person."""
+"""One contract for all methods: train a little, write what was promised, load elsewhere, animate, keep the person."""
 
 from __future__ import annotations
 
@@ -14,28 +14,20 @@ from avatarzoo.apps.training import AvatarCLI
 from avatarzoo.errors import BadSequenceError, HeadModelMismatchError
 from avatarzoo.geometry.camera import look_at_face
 from avatarzoo.models import METHODS, AvatarModule, AvatarState, load_avatar
+from tests.conftest import smoke_config
 
 ROOT = Path(__file__).resolve().parent.parent
-FOLDERS = {
-    "GaussianDejaVu": "gaussian_dejavu",
-    "InvertAvatar": "invertavatar",
-    "NOFAPlusPlus": "nofaplusplus",
-    "StyleAvatar": "styleavatar",
-}
 QUIET = ["--products.preview", "false", "--evaluator.baselines", "false", "--evaluator.lpips", "none"]
 
 
-def train(method: str, folder: Path, *options: str) -> Any:
-    config = ROOT / "configs" / FOLDERS[method] / "smoke.yaml"
+def train(method: type[AvatarModule], folder: Path, *options: str) -> Any:
     root = ["--trainer.default_root_dir", str(folder), "--trainer.accelerator", "cpu"]
-    return AvatarCLI.launch("fit", ["-c", str(config), *root, *QUIET, *options])
+    return AvatarCLI.launch("fit", ["-c", str(smoke_config(method)), *root, *QUIET, *options])
 
 
-@pytest.fixture(scope="module", params=[m.__name__ for m in METHODS])
-def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
-    folder = tmp_path_factory.mktemp(request.param) / "run"
-    train(request.param, folder)
-    return request.param, folder
+@pytest.fixture(scope="module", params=METHODS, ids=lambda m: m.__name__)
+def trained(request: pytest.FixtureRequest, smoke_run: Any) -> tuple[type[AvatarModule], Path]:
+    return request.param, smoke_run(request.param)
 
 
 def some_params(module: AvatarModule):
@@ -47,10 +39,27 @@ def some_params(module: AvatarModule):
 
 def test_every_method_has_a_folder_and_a_card() -> None:
     for method in METHODS:
-        assert (ROOT / "avatarzoo" / "models" / FOLDERS[method.__name__] / "README.md").is_file()
+        folder = method.__module__.split(".")[2]
+        assert (ROOT / "avatarzoo" / "models" / folder / "README.md").is_file()
 
 
-def test_loads_and_animates_without_data(trained: tuple[str, Path]) -> None:
+def test_the_smoke_run_ends_with_the_promised_files(trained: tuple[type[AvatarModule], Path]) -> None:
+    folder = trained[1]
+    written = {p.name for p in folder.iterdir()}
+    assert {"avatar.ckpt", "last.ckpt", "result.json", "preview.mp4", "avatar.safetensors"} <= written
+    module = load_avatar(folder / "avatar.ckpt")
+    made_of_gaussians = module.gaussians_at(module.head.zeros(1)) is not None
+    assert ("avatar.ply" in written) == made_of_gaussians
+    shown = (folder / "printed.txt").read_text()
+    assert "| avatar " in shown
+    assert "nearest training frame" in shown
+    assert "Procedural data" in shown
+    content = torch.load(folder / "avatar.ckpt", weights_only=True)
+    assert content["avatarzoo_method"]
+    assert "optimizer_states" not in content
+
+
+def test_loads_and_animates_without_data(trained: tuple[type[AvatarModule], Path]) -> None:
     module = load_avatar(trained[1] / "avatar.ckpt")
     state = module.reconstruct()
     image = module.animate(state, some_params(module), look_at_face(size=96))
@@ -62,9 +71,9 @@ def test_loads_and_animates_without_data(trained: tuple[str, Path]) -> None:
     assert (image.rgb[0] - image.rgb[1]).abs().max() > 0.05  # expression and pose are seen
 
 
-def test_another_process_loads_weights_only(trained: tuple[str, Path]) -> None:
+def test_another_process_loads_weights_only(trained: tuple[type[AvatarModule], Path]) -> None:
     """Issue bar 8: a plain import, weights_only=True, a picture."""
-    name, folder = trained
+    name, folder = trained[0].__name__, trained[1]
     code = f"""
 from avatarzoo.models import {name}
 from avatarzoo.geometry.camera import look_at_face
@@ -79,7 +88,7 @@ print(tuple(rgb.shape), float(rgb.std()))
     assert float(spread) > 0.01
 
 
-def test_state_file_keeps_the_person(trained: tuple[str, Path], tmp_path: Path) -> None:
+def test_state_file_keeps_the_person(trained: tuple[type[AvatarModule], Path], tmp_path: Path) -> None:
     module = load_avatar(trained[1] / "avatar.ckpt")
     state = module.reconstruct()
     again = AvatarState.load(state.save(tmp_path / "person.safetensors"))
@@ -92,7 +101,7 @@ def test_state_file_keeps_the_person(trained: tuple[str, Path], tmp_path: Path) 
     assert again.meta["head"] == module.head.signature
 
 
-def test_a_foreign_head_is_refused(trained: tuple[str, Path]) -> None:
+def test_a_foreign_head_is_refused(trained: tuple[type[AvatarModule], Path]) -> None:
     module = load_avatar(trained[1] / "avatar.ckpt")
     state = module.reconstruct()
     state.meta["head"] = {"name": "flame", "version": "2020", "hash": "0" * 64}
@@ -100,22 +109,19 @@ def test_a_foreign_head_is_refused(trained: tuple[str, Path]) -> None:
         module.animate(state, module.head.zeros(1), look_at_face(size=32))
 
 
-def test_training_changes_the_avatar_and_is_repeatable(trained: tuple[str, Path], tmp_path: Path) -> None:
-    name, folder = trained
-    train(name, tmp_path / "again")
-    first, second = (
-        torch.load(f / "avatar.ckpt", weights_only=True)["state_dict"] for f in (folder, tmp_path / "again")
-    )
-    assert all(torch.equal(first[k], second[k]) for k in first)
-    untrained = type(load_avatar(folder / "avatar.ckpt"))(**load_avatar(folder / "avatar.ckpt").hparams)
-    moved = [k for k, v in untrained.state_dict().items() if not torch.equal(v, first[k])]
-    assert moved
+def test_training_changes_the_avatar(trained: tuple[type[AvatarModule], Path]) -> None:
+    method, folder = trained
+    module = load_avatar(folder / "avatar.ckpt")
+    untrained, state = method(**module.hparams), module.state_dict()
+    assert any(not torch.equal(v, state[k]) for k, v in untrained.state_dict().items())
 
 
-def test_a_killed_run_resumes_to_the_same_result(trained: tuple[str, Path], tmp_path: Path) -> None:
-    """kill -9 after a checkpoint, then --ckpt_path last: same weights as the run that was left alone."""
-    name, folder = trained
-    config = ROOT / "configs" / FOLDERS[name] / "smoke.yaml"
+def test_a_killed_run_resumes_to_the_same_result(
+    trained: tuple[type[AvatarModule], Path], tmp_path: Path
+) -> None:
+    """kill -9 after a checkpoint, then --ckpt_path last: same weights as the run that was left alone. So runs are repeatable, too."""
+    method, folder = trained
+    config = smoke_config(method)
     code = f"""
 import os, signal, avatarzoo.apps.training as t
 from lightning.pytorch.callbacks import Callback
@@ -132,25 +138,19 @@ t.AvatarCLI.launch("fit", ["-c", {str(config)!r}, *root])
     assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == -9
     assert (tmp_path / "run" / "last.ckpt").is_file()
     assert not (tmp_path / "run" / "avatar.ckpt").exists()
-    train(name, tmp_path / "run", "--ckpt_path", "last")
+    train(method, tmp_path / "run", "--ckpt_path", "last")
     first, second = (
         torch.load(f / "avatar.ckpt", weights_only=True)["state_dict"] for f in (folder, tmp_path / "run")
     )
     assert all(torch.allclose(first[k], second[k], atol=1e-6) for k in first)
 
 
-def test_checkpoint_options_lose_to_typed_ones(trained: tuple[str, Path], tmp_path: Path) -> None:
-    name, folder = trained
-    config = str(ROOT / "configs" / FOLDERS[name] / "smoke.yaml")
-    args = [
-        "-c",
-        config,
-        "--ckpt_path",
-        str(folder / "avatar.ckpt"),
-        "--trainer.default_root_dir",
-        str(tmp_path),
-        *QUIET,
-    ]
+def test_checkpoint_options_lose_to_typed_ones(
+    trained: tuple[type[AvatarModule], Path], tmp_path: Path
+) -> None:
+    method, folder = trained
+    args = ["-c", str(smoke_config(method)), "--ckpt_path", str(folder / "avatar.ckpt")]
+    args += ["--trainer.default_root_dir", str(tmp_path), *QUIET]
     args += ["--trainer.accelerator", "cpu", "--products.state", "false"]
     cli = AvatarCLI.launch("test", [*args, "--model.background", "0.5"])
     assert cli.model.hparams["background"] == 0.5

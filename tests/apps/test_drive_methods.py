@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import av
 import numpy as np
@@ -11,30 +10,19 @@ import pytest
 import torch
 
 from avatarzoo import cli
-from avatarzoo.apps.training import AvatarCLI
 from avatarzoo.data import TrackedSequence
 from avatarzoo.data.procedural import ProceduralActor
 from avatarzoo.data.video import read_frames
 from avatarzoo.heads import load_head
 from avatarzoo.models import METHODS, load_avatar
 
-ROOT = Path(__file__).resolve().parents[2]
-QUIET = ["--products.preview", "false", "--products.state", "false", "--products.ply", "false"]
-
-
 # a picture of a volume takes a second on a CPU
 EVERY = [pytest.param(m, id=m.__name__, marks=[pytest.mark.slow] * m.takes_pictures) for m in METHODS]
 
 
 @pytest.fixture(scope="module", params=EVERY)
-def checkpoint(request, tmp_path_factory):
-    """The method's smoke experiment."""
-    config = ROOT / "configs" / request.param.__module__.split(".")[2] / "smoke.yaml"
-    folder = tmp_path_factory.mktemp(request.param.__name__)
-    options = ["--trainer.default_root_dir", str(folder), "--trainer.accelerator", "cpu"]
-    score = ["--evaluator.baselines", "false", "--evaluator.lpips", "none"]
-    AvatarCLI.launch("fit", ["-c", str(config), *options, *QUIET, *score])
-    return folder / "avatar.ckpt"
+def checkpoint(request, smoke_run):
+    return smoke_run(request.param) / "avatar.ckpt"
 
 
 @pytest.fixture(scope="module")
