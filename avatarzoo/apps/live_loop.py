@@ -6,10 +6,13 @@ realtime a picture that nobody has taken when the next comes is dropped; otherwi
 
 from __future__ import annotations
 
+import contextlib
+import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from types import FrameType
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import numpy as np
@@ -152,10 +155,10 @@ class LiveLoop:
         for thread in threads:
             thread.start()
         try:
-            self.output()
-        except KeyboardInterrupt:
-            self.say("stopping; what was captured is still finished")
-            self.stop()
+            with self.interruptible():
+                self.output()
+        except KeyboardInterrupt:  # a window was closed
+            self.interrupt()
             self.output()
         finally:
             self.stop()
@@ -169,6 +172,31 @@ class LiveLoop:
     def stop(self) -> None:
         """Capture nothing more; pictures under way are finished."""
         self.stopped.set()
+
+    def interrupt(self) -> None:
+        self.stop()
+        self.say("stopping; what was captured is still finished")
+
+    @contextlib.contextmanager
+    def interruptible(self) -> Iterator[None]:
+        """The first Ctrl-C stops the capture, the next one breaks off.
+
+        Without a handler the interruption is an exception, which is lost where it falls into a finaliser.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = signal.getsignal(signal.SIGINT)
+
+        def once(number: int, frame: FrameType | None) -> None:
+            signal.signal(signal.SIGINT, before)
+            self.interrupt()
+
+        signal.signal(signal.SIGINT, once)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
 
     def guarded(self, work: Callable[[], None], channel: Channel[Any]) -> None:
         """Run one thread; its error ends the loop, its end ends the next thread."""

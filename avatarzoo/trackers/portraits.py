@@ -61,7 +61,7 @@ class FaceFinder:
             )
         if boxes is not None and other_people(boxes, face):
             raise NoFaceError(
-                f"{name} shows more than one face; crop it to one person, or take the largest (person='largest')."
+                f"{name} shows more than one face; crop it to one person, or take the largest (--person largest)."
             )
         return face * np.float32(scale)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -33,15 +34,17 @@ CONFIG = AnimatableConfig(
 )
 
 
-@pytest.fixture(scope="session")
-def tiny() -> None:
-    """Pictures of 32 pixels, encoders of a few thousand parameters, for the whole session."""
-    LAYOUTS["2X"] = Layout(32, 16, (8, 8), (1, 2), True, True)
-    assembly.SIZES["small"] = UNetSize(((16, 1), (16, 1), (16, 2), (16, 2)), (16, 8, 8, 8))
+@pytest.fixture(scope="module", autouse=True)
+def tiny() -> Iterator[None]:
+    """Pictures of 32 pixels, encoders of a few thousand parameters, for the tests of this folder alone."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(LAYOUTS, "2X", Layout(32, 16, (8, 8), (1, 2), True, True))
+        patch.setitem(assembly.SIZES, "small", UNetSize(((16, 1), (16, 1), (16, 2), (16, 2)), (16, 8, 8, 8)))
+        yield
 
 
-@pytest.fixture(scope="session")
-def prior_file(tiny, tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture(scope="module")
+def prior_file(tiny: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     generator = AnimatableTriPlaneGenerator(CONFIG)
     with torch.no_grad():
