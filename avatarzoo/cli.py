@@ -16,10 +16,15 @@ APPS = {
     ),
     "live": ("avatarzoo.apps.live", "a camera or a video drives an avatar, live"),
     "drive": ("avatarzoo.apps.drive", "a video, parameters or a voice drives an avatar into a video file"),
+    "view": (
+        "avatarzoo.apps.view",
+        "avatars in a browser page: sliders, playback, pictures and videos to keep",
+    ),
     "export": (
         "avatarzoo.apps.export",
-        "a checkpoint to PLY, a self-contained avatar file, ONNX or torch.export",
+        "a checkpoint to PLY, glTF, an HTML page, a self-contained avatar file, ONNX or torch.export",
     ),
+    "verify": ("avatarzoo.apps.verify", "what the content credentials of a video or picture say"),
     "embed": ("avatarzoo.apps.embed", "find the landmark embedding of a head model"),
     "assets": ("avatarzoo.apps.assets", "list, fetch and verify weights and licensed files"),
     "data": ("avatarzoo.apps.data", "what is there of a public data set, and what is missing"),
@@ -63,6 +68,8 @@ TRAINING_HELP = """usage: avatarzoo {command} -c CONFIG [options]
   --trainer.default_root_dir DIR   where everything is written
   --evaluator.NAME VALUE   scoring, e.g. --evaluator.lpips alex
   --products.NAME VALUE    what is written besides, e.g. --products.preview false
+  --consent FILE           text file: the person agreed; fit on real people needs this, or
+  --consent-statement TEXT the same as a text; both are stored in the checkpoint
   --ckpt_path FILE         checkpoint to test, or to go on from; "last" resumes the newest run of the folder
   --print_config           print the whole configuration with every default, and stop
   --help-all               every option with its explanation (slow: imports torch)"""
