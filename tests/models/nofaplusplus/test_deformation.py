@@ -22,6 +22,7 @@ def tiny(weighted: bool = True, identity_condition: bool = True, moved: bool = T
         for network in (field.displacement_net, field.weight_net):
             if network is not None:
                 torch.nn.init.normal_(network.last.weight, std=0.3)
+                torch.nn.init.normal_(network.first.weight, std=0.3)
     return field
 
 
@@ -45,6 +46,21 @@ def test_it_starts_as_the_identity(weighted: bool, identity_condition: bool) -> 
     field = tiny(weighted, identity_condition, moved=False)
     points, identity, expression = inputs()
     assert torch.equal(field(points, field.prepare(identity, expression)), points)
+
+
+def test_before_training_who_a_person_is_has_no_effect() -> None:
+    """But it learns: with other weights behind it, gradients arrive."""
+    for network in (tiny(moved=False).displacement_net, tiny(moved=False).weight_net):
+        assert network is not None
+        who = network.first.weight[:, network.points : network.points + 5]
+        assert (who == 0).all()
+        torch.nn.init.normal_(network.last.weight)
+        points, identity = (
+            torch.randn(1, 6, network.points),
+            torch.randn(1, network.first.in_features - network.points),
+        )
+        network(points, network.prepare(identity)).sum().backward()
+        assert network.first.weight.grad[:, network.points : network.points + 5].any(0).all()
 
 
 @pytest.mark.parametrize(("weighted", "identity_condition"), VARIANTS)
