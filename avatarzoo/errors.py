@@ -51,5 +51,13 @@ class OutputError(AvatarZooError):
     """An output folder or file cannot be written."""
 
 
+class CredentialsError(AvatarZooError):
+    """A file cannot be given content credentials here; it is not written without them unless one says so."""
+
+
+class ConsentError(AvatarZooError):
+    """A real person's avatar was asked for without a statement that the person agreed."""
+
+
 class UsageError(AvatarZooError):
     """An option of the command line does not exist or has a value it cannot take."""

@@ -252,6 +252,7 @@ def unfit(tmp_path, capsys, monkeypatch):
         tiny = ["--model.head", "procedural", "--model.uv_size", "32", "--data.size", "64"]
         tiny += ["--trainer.max_steps", "2", "--trainer.accelerator", "cpu", "--evaluator.lpips", "none"]
         where = ["--trainer.default_root_dir", str(out), "--data.video", str(video)]
+        where += ["--consent-statement", "The person in this test agreed."]
         assert cli.main(["fit", "-c", str(config), *tiny, *where, *options]) == 2
         captured = capsys.readouterr()
         errors = [line for line in captured.err.splitlines() if line.startswith("error: ")]

@@ -53,6 +53,8 @@ def test_missing_video_is_one_sentence(capsys: pytest.CaptureFixture[str], tmp_p
         str(tmp_path),
         "--trainer.accelerator",
         "cpu",
+        "--consent-statement",
+        "I agree.",
     ]
     assert cli.main(args) == 2
     assert "--data.video" in capsys.readouterr().err.splitlines()[-1]

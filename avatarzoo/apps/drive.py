@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from avatarzoo.credentials import OPTION, OPTION_HELP
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from avatarzoo.apps.drive_ground import Composite
     from avatarzoo.apps.drive_motion import Motion, Transfer
     from avatarzoo.apps.drive_person import Person
+    from avatarzoo.credentials import Credentials
     from avatarzoo.models.base import AvatarModule
     from avatarzoo.models.drawing import Avatar
 
@@ -48,6 +51,7 @@ def parser() -> argparse.ArgumentParser:
     _add_motion(p.add_argument_group("motion"))
     _add_picture(p.add_argument_group("picture"))
     p.add_argument("--device", default="auto", help="auto (default: a GPU if there is one), cpu or cuda")
+    p.add_argument(OPTION, dest="credentials", action="store_false", help=OPTION_HELP)
     p.add_argument("--quiet", action="store_true", help="no progress bars")
     return p
 
@@ -142,11 +146,15 @@ def drive(args: argparse.Namespace, kind: Kind, plate: np.ndarray | None) -> dic
     from avatarzoo.apps.drive_person import person_of, plate_of
     from avatarzoo.apps.live import device
     from avatarzoo.assets import cache_folder
+    from avatarzoo.credentials import Credentials
     from avatarzoo.data.video import write_video
+    from avatarzoo.files import file_hash
     from avatarzoo.models import load_avatar
     from avatarzoo.models.drawing import Avatar, ground_of, head_on_cpu, picture_size
 
     module = load_avatar(args.checkpoint, device(args.device))
+    made_of = {**module.made_of, "checkpoint_sha256": file_hash(args.checkpoint)}
+    credentials = Credentials(made_of) if args.credentials else None
     head, size, cache = head_on_cpu(module), args.size or picture_size(module), cache_folder()
     person = person_of(module, head, args.image, args.seed, args.rest, size, cache / "portraits")
     if args.background == SOURCE:
@@ -162,9 +170,10 @@ def drive(args: argparse.Namespace, kind: Kind, plate: np.ndarray | None) -> dic
     notes: list[str] = list(person.warnings)
     started = time.perf_counter()
     sound = args.sound or driver.sound
-    write_video(args.out, frames(avatar, motion, composite, args, notes), driver.fps, audio_from=sound)
+    pictures = frames(avatar, motion, composite, args, notes)
+    write_video(args.out, pictures, driver.fps, audio_from=sound, credentials=credentials)
     spent = time.perf_counter() - started
-    return write_facts(args, module, person, driver, transfer, size, notes, spent)
+    return write_facts(args, module, person, driver, transfer, size, notes, spent, credentials)
 
 
 def usual_transfer(module: AvatarModule, driver: Driver) -> Transfer:
@@ -201,14 +210,16 @@ def write_facts(
     size: int,
     notes: list[str],
     seconds: float,
+    credentials: Credentials | None,
 ) -> dict[str, Any]:
     """The JSON file beside the video: what was made of what, and how."""
     from datetime import UTC, datetime
 
+    from avatarzoo.credentials import recorded
     from avatarzoo.evaluation.results import environment, plain
     from avatarzoo.files import atomic_path, file_hash
 
-    options = {k: v for k, v in vars(args).items() if k not in ("image", "quiet")}
+    options = {k: v for k, v in vars(args).items() if k not in ("image", "quiet", "credentials")}
     options["seconds"] = args.seconds if math.isfinite(args.seconds) else None
     facts = plain(
         {
@@ -228,6 +239,7 @@ def write_facts(
             "transfer": transfer,
             "projected": module.seen is not None and (driver.neutral is None or transfer == "mean"),
             "options": options,
+            "credentials": recorded(credentials),
             "warnings": notes,
             "drawing_seconds": round(seconds, 3),
             **environment(),

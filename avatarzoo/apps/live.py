@@ -5,8 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from avatarzoo.credentials import OPTION, OPTION_HELP, Credentials, recorded
+from avatarzoo.files import atomic_path, file_hash
 
 if TYPE_CHECKING:
     from avatarzoo.apps.live_avatar import LivePicture
@@ -42,12 +46,18 @@ def parser() -> argparse.ArgumentParser:
     pace.add_argument(
         "--retry", type=float, default=60.0, help="seconds to wait for a camera that is gone (default 60)"
     )
+    p.add_argument(OPTION, dest="credentials", action="store_false", help=OPTION_HELP)
     p.add_argument("--quiet", action="store_true", help="no live line; messages are still shown")
     return p
 
 
 def _add_outputs(group: Any) -> None:
-    group.add_argument("--output", type=Path, metavar="FILE.mp4", help="video file; complete when it ends")
+    group.add_argument(
+        "--output",
+        type=Path,
+        metavar="FILE.mp4",
+        help="video file, complete when it ends, and a JSON file about it",
+    )
     group.add_argument(
         "--page", action="store_true", help="web page on 127.0.0.1 (default without an output)"
     )
@@ -111,12 +121,15 @@ def run(args: argparse.Namespace, source: Source) -> dict[str, Any]:
     from avatarzoo.models import load_avatar
 
     module = load_avatar(args.ckpt, device(args.device))
+    signer = None
+    if args.output is not None and args.credentials:
+        signer = Credentials({**module.made_of, "checkpoint_sha256": file_hash(args.ckpt)})
     tracker, draw = assemble(args, module)
     meter = Meter()
     show = LiveLine(meter, args.quiet)
     sinks: list[Any] = []
     try:
-        add_sinks(sinks, args, source, meter, show.say)
+        add_sinks(sinks, args, source, meter, signer, show.say)
         sinks.append(show)
         loop = LiveLoop(
             source, tracker, draw, sinks, meter, show.say, args.realtime, args.retry, args.seconds
@@ -125,12 +138,17 @@ def run(args: argparse.Namespace, source: Source) -> dict[str, Any]:
         loop.run()
     finally:
         close_all([*sinks, tracker])
-    return {
+    facts = {
         "source": source.name,
         "method": type(module).__name__,
         "device": str(module.device),
         **meter.summary(),
     }
+    if args.output is not None:
+        facts["credentials"] = recorded(signer)
+        with atomic_path(args.output.with_suffix(".json")) as temporary:
+            temporary.write_text(json.dumps(facts, indent=2) + "\n")
+    return facts
 
 
 def device(name: str) -> str:
@@ -183,7 +201,14 @@ def assemble(args: argparse.Namespace, module: AvatarModule) -> tuple[LiveTracke
     return tracker, LivePicture(avatar, driving, args.paste_back, ground_of(module, state), args.side_by_side)
 
 
-def add_sinks(sinks: list[Any], args: argparse.Namespace, source: Source, meter: Meter, say) -> None:
+def add_sinks(
+    sinks: list[Any],
+    args: argparse.Namespace,
+    source: Source,
+    meter: Meter,
+    signer: Credentials | None,
+    say: Callable[[str], None],
+) -> None:
     """Open the outputs that were asked for; a page if there were none.
 
     Raises:
@@ -197,7 +222,7 @@ def add_sinks(sinks: list[Any], args: argparse.Namespace, source: Source, meter:
     if args.virtual_camera:
         sinks.append(VirtualCameraSink(source.fps))
     if args.output is not None:
-        sinks.append(VideoSink(args.output, source.fps))
+        sinks.append(VideoSink(args.output, source.fps, signer))
     if args.page or not sinks:
         page = PageSink(args.port, lambda: {"line": meter.line(), **meter.summary()})
         sinks.append(page)

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from avatarzoo.apps.live_loop import Channel, Closed
+from avatarzoo.credentials import Credentials
 from avatarzoo.data.video import write_video
 from avatarzoo.errors import MissingExtraError, UsageError
 from avatarzoo.optional import require
@@ -27,11 +28,11 @@ class VideoSink:
     The file appears when it is closed. Pictures of another size than the first are fitted into it, with black bars.
 
     Args:
-        fps: of the file.
+        fps: of the file. credentials: sign it as made by an avatar.
     """
 
-    def __init__(self, path: Path, fps: float) -> None:
-        self.path, self.fps = path, fps
+    def __init__(self, path: Path, fps: float, credentials: Credentials | None = None) -> None:
+        self.path, self.fps, self.credentials = path, fps, credentials
         self.pictures: Channel[tuple[np.ndarray, int]] = Channel(QUEUE)
         self.slot: int | None = None
         self.error: BaseException | None = None
@@ -54,7 +55,7 @@ class VideoSink:
 
     def _write(self) -> None:
         try:
-            write_video(self.path, self._frames(), self.fps)
+            write_video(self.path, self._frames(), self.fps, credentials=self.credentials)
         except BaseException as error:
             self.error = error
         finally:

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
+
+from avatarzoo.credentials import OPTION, OPTION_HELP
+from avatarzoo.files import atomic_path, file_hash
 
 if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
+    from avatarzoo.credentials import Credentials
     from avatarzoo.geometry.camera import Camera
     from avatarzoo.heads.base import HeadParams
     from avatarzoo.models.base import AvatarState
     from avatarzoo.models.gaussian_dejavu import GaussianReconstruction
 
+FORMAT = "avatarzoo-reconstruct-1"
 CROP = 512
 """Side of the tracked crop in pixels."""
 SIDE_DEGREES = 30.0
@@ -27,7 +33,7 @@ def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(
         prog="avatarzoo reconstruct",
         description="One photo to a head that can be turned and driven (Gaussian Deja-vu's reconstruction): writes "
-        "avatar.safetensors, orbit.mp4, head.ply and preview.png.",
+        "avatar.safetensors, orbit.mp4, head.ply, preview.png and result.json.",
         epilog="The network that comes with avatarzoo has seen made-up people only: what the photo shows is taken from the photo, "
         "what it hides is guessed, and hair keeps close to the head. For a better avatar train on a video (avatarzoo fit).",
     )
@@ -52,6 +58,7 @@ def parser() -> argparse.ArgumentParser:
         "--seconds", type=float, default=4.0, help="length of the video, one swing to both sides (default 4)"
     )
     p.add_argument("--fps", type=float, default=15.0, help="pictures a second of the video (default 15)")
+    p.add_argument(OPTION, dest="credentials", action="store_false", help=OPTION_HELP)
     return p
 
 
@@ -65,10 +72,13 @@ def main(argv: list[str]) -> int:
     from avatarzoo.data.video_source import load_picture
 
     load_picture(args.photo)  # what is wrong with the file is said before the heavy imports
+    from avatarzoo.credentials import Credentials
     from avatarzoo.data.video import write_video
     from avatarzoo.models.gaussian_dejavu.reconstruction_files import SMALL_NETWORK, load_reconstruction
     from avatarzoo.render.ply import write_ply
 
+    made_of = {"method": "GaussianReconstruction", "photo_sha256": file_hash(args.photo)}
+    credentials = Credentials(made_of) if args.credentials else None
     network = load_reconstruction(args.network or SMALL_NETWORK, args.head_file, args.uv_size)
     portrait = portrait_of(args.photo, network, args.person)
     state = network.reconstruct(portrait.image, portrait.params, portrait.camera)
@@ -77,14 +87,29 @@ def main(argv: list[str]) -> int:
     written = [
         state.save(args.output / "avatar.safetensors"),
         write_ply(args.output / "head.ply", network.gaussians_of(state, rest)),
-        write_preview(network, state, portrait, args.output / "preview.png"),
+        write_preview(network, state, portrait, args.output / "preview.png", credentials),
         args.output / "orbit.mp4",
     ]
-    write_video(written[-1], orbit(network, state, portrait, args), args.fps)
+    write_video(written[-1], orbit(network, state, portrait, args), args.fps, credentials=credentials)
+    write_facts(args.output / "result.json", args.photo, written, credentials)
     print(f"{', '.join(map(str, written))}; {len(network.uv_map)} Gaussians")
     if args.network is None:
         print("The network has seen made-up people only; what the photo hides is a guess.")
     return 0
+
+
+def write_facts(path: Path, photo: Path, written: list[Path], credentials: Credentials | None) -> None:
+    """What was made of what, and whether it says so itself."""
+    from avatarzoo.credentials import recorded
+
+    facts = {
+        "format": FORMAT,
+        "photo": {"file": photo.name, "sha256": file_hash(photo)},
+        "written": {p.name: file_hash(p) for p in written},
+        "credentials": recorded(credentials),
+    }
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 class Portrait(NamedTuple):
@@ -131,14 +156,18 @@ def orbit(
 
 
 def write_preview(
-    network: GaussianReconstruction, state: AvatarState, portrait: Portrait, path: Path
+    network: GaussianReconstruction,
+    state: AvatarState,
+    portrait: Portrait,
+    path: Path,
+    credentials: Credentials | None,
 ) -> Path:
     """The photo, the avatar as the photo shows it, and from the left and the right."""
     import cv2
     import torch
 
+    from avatarzoo.data.video import write_picture
     from avatarzoo.evaluation.products import to_bytes
-    from avatarzoo.files import atomic_path
     from avatarzoo.geometry.camera import Camera, look_at_face
 
     yaw = torch.deg2rad(torch.tensor([-SIDE_DEGREES, SIDE_DEGREES]))
@@ -151,8 +180,4 @@ def write_preview(
     same = network.animate(state, portrait.params, portrait.camera).rgb
     turned = network.animate(state, portrait.params.in_head_frame().rows([0, 0]), sides).rgb
     pictures = to_bytes(torch.cat([portrait.image, same, turned]))
-    good, data = cv2.imencode(".png", cv2.cvtColor(cv2.hconcat(list(pictures)), cv2.COLOR_RGB2BGR))
-    assert good
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(data.tobytes())
-    return path
+    return write_picture(path, cv2.hconcat(list(pictures)), credentials)

@@ -13,6 +13,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger
 
+from avatarzoo.apps import consent
 from avatarzoo.errors import AvatarZooError, BadSequenceError, OutputError, UsageError
 from avatarzoo.evaluation import Evaluator
 from avatarzoo.evaluation.products import Products
@@ -67,12 +68,14 @@ class AvatarCLI(LightningCLI):
                 "default_root_dir": "runs/avatar",
                 "max_epochs": 1,
             },
-            args=[command, *args],
+            args=[command, *(a.replace("--consent-statement", "--consent_statement", 1) for a in args)],
         )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_lightning_class_args(Evaluator, "evaluator")
         parser.add_lightning_class_args(Products, "products")
+        parser.add_argument("--consent", type=str | None, default=None, help="text file: the person agreed")
+        parser.add_argument("--consent_statement", type=str | None, default=None, help="the same as a text")
         parser.link_arguments("model.init_args.head", "data.init_args.head")
         parser.link_arguments("model.init_args.head_file", "data.init_args.head_file")
         parser.link_arguments("model.init_args.background", "data.init_args.background")
@@ -100,6 +103,22 @@ class AvatarCLI(LightningCLI):
             super().instantiate_classes()
         except Exception as error:
             raise user_error(error) or error  # noqa: B904 - the cause says nothing more
+        if self.config.subcommand == "fit":
+            self._ask_consent()
+
+    def _ask_consent(self) -> None:
+        """Before anything is tracked: a statement for real people, which checkpoints and tracked sequences keep.
+
+        Raises:
+            ConsentError: there is none.
+        """
+        if not consent.needed(self.datamodule):
+            return
+        config, hp = self.config.fit, self.datamodule.hparams
+        given = consent.consent(config.consent, config.consent_statement or hp.get("consent"))
+        self.model.consent = given
+        if "consent" in hp:
+            hp["consent"] = given["statement"]
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         config = self.config[self.config.subcommand]

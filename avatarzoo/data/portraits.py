@@ -224,6 +224,8 @@ class ProceduralPortraits(PortraitDataModule):
         batch_size, seed: see :class:`PortraitDataModule`.
     """
 
+    is_procedural = True
+
     def __init__(
         self,
         people: int = 32,

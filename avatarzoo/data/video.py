@@ -12,13 +12,15 @@ import av
 import cv2
 import numpy as np
 
+from avatarzoo.credentials import Credentials
 from avatarzoo.data.video_reader import FrameReader, VideoInfo
 from avatarzoo.data.video_source import VideoPart, VideoSource, probe, read_frames, video_part
 from avatarzoo.errors import BadVideoError
 from avatarzoo.files import atomic_path
 
 __all__ = [
-    "FrameReader", "VideoInfo", "VideoPart", "VideoSource", "probe", "read_frames", "side_by_side", "video_part", "write_video",
+    "FrameReader", "VideoInfo", "VideoPart", "VideoSource", "picture_bytes", "probe", "read_frames", "side_by_side", "video_part",
+    "write_picture", "write_video",
 ]  # fmt: skip
 COPIED_AUDIO = ("aac", "mp3")
 """Codecs that mp4 and mov files carry as they are; any other is transcoded to AAC."""
@@ -48,6 +50,7 @@ def write_video(
     fps: float,
     audio_from: str | Path | None = None,
     crf: int = 18,
+    credentials: Credentials | None = None,
 ) -> int:
     """Write a video in the format of :data:`FORMATS` that its name asks for (mp4 for any other); returns the number of frames.
 
@@ -55,27 +58,43 @@ def write_video(
         frames: uint8 RGB ``(H, W, 3)`` of one size, RGBA ``(H, W, 4)`` for mov; odd sizes gain one repeated row or column.
         audio_from: file whose sound, from its beginning and no longer than the frames, goes along.
         crf: quality of H.264, lower is better.
+        credentials: sign the video as made by an avatar, before it appears.
 
     Raises:
-        OutputError: the file cannot be written. BadVideoError: no frames.
+        OutputError: the file cannot be written. BadVideoError: no frames. CredentialsError: it cannot be signed.
     """
-    kind = FORMATS.get(Path(path).suffix.lower(), FORMATS[".mp4"])
     iterator = iter(frames)
     first = next(iterator, None)
     if first is None:
         raise BadVideoError(f"No frames were given to write to {path}.")
+    with atomic_path(path) as temporary:
+        number = _encode(temporary, chain_first(first, iterator), first.shape, fps, audio_from, crf)
+        if credentials is not None:
+            credentials.embed(temporary, Path(path).name)
+    return number
+
+
+def _encode(
+    path: Path,
+    frames: Iterator[np.ndarray],
+    shape: tuple[int, ...],
+    fps: float,
+    audio_from: str | Path | None,
+    crf: int,
+) -> int:
+    kind = FORMATS.get(path.suffix.lower(), FORMATS[".mp4"])
     rate = Fraction(fps).limit_denominator(10**5)
-    height, width = first.shape[0] + first.shape[0] % 2, first.shape[1] + first.shape[1] % 2
-    with atomic_path(path) as temporary, contextlib.ExitStack() as stack:
+    number = 0
+    with contextlib.ExitStack() as stack:
         out = stack.enter_context(
-            av.open(str(temporary), "w", format=kind.container, options=kind.container_options)
+            av.open(str(path), "w", format=kind.container, options=kind.container_options)
         )
         options = kind.codec_options or {"crf": str(crf)}
         stream: Any = out.add_stream(kind.codec, rate=rate, options=options)
-        stream.width, stream.height, stream.pix_fmt = width, height, kind.pixels
+        stream.width, stream.height = shape[1] + shape[1] % 2, shape[0] + shape[0] % 2
+        stream.pix_fmt = kind.pixels
         sound = AudioCopy(out, audio_from, stack) if audio_from is not None else None
-        number = 0
-        for picture in chain_first(first, iterator):
+        for picture in frames:
             frame = av.VideoFrame.from_ndarray(even(picture), format=kind.frames)
             frame.pts, frame.time_base = number, 1 / rate
             out.mux(stream.encode(frame))
@@ -86,6 +105,25 @@ def write_video(
         if sound:
             sound.finish()
     return number
+
+
+def write_picture(path: Path, rgb: np.ndarray, credentials: Credentials | None = None) -> Path:
+    """Write uint8 ``(H, W, 3)`` as PNG; ``credentials`` sign it as made by an avatar, before it appears.
+
+    Raises:
+        OutputError: the file cannot be written. CredentialsError: it cannot be signed.
+    """
+    data = picture_bytes(rgb, path.name, credentials)
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(data)
+    return path
+
+
+def picture_bytes(rgb: np.ndarray, name: str, credentials: Credentials | None = None) -> bytes:
+    """The same in memory, for a browser to save as ``name``."""
+    good, data = cv2.imencode(".png", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
+    assert good
+    return data.tobytes() if credentials is None else credentials.embedded(data.tobytes(), name)
 
 
 def chain_first(first: np.ndarray, rest: Iterator[np.ndarray]) -> Iterator[np.ndarray]:

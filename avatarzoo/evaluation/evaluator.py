@@ -129,6 +129,7 @@ class Evaluator(L.Callback):
         data = trainer.datamodule  # type: ignore[attr-defined]
         config = {"model": dict(module.hparams), "data": dict(data.hparams)}
         checkpoint = trainer.ckpt_path
+        signing = next((c.credentials for c in trainer.callbacks if hasattr(c, "credentials")), None)  # type: ignore[attr-defined]
         return {
             "method": type(module).__name__,
             "head": module.head.signature,
@@ -145,6 +146,7 @@ class Evaluator(L.Callback):
             "aggregation": "metric per picture, then mean over pictures; data range 1",
             "metrics": rows,
             "notes": self.notes,
+            "content_credentials": signing,
         }
 
 

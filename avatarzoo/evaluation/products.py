@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,10 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from avatarzoo.credentials import Credentials, recorded
 from avatarzoo.data.frames import FrameDataModule, FrameStore, to_float_batch
 from avatarzoo.data.video import side_by_side, write_video
+from avatarzoo.files import atomic_path
 from avatarzoo.geometry.camera import Camera, look_at_face
 from avatarzoo.render.ply import write_ply
 
@@ -28,11 +31,18 @@ class Products(L.Callback):
         preview: write the video. seconds: at most so much of the end of the source is shown.
         ply: write the Gaussians of a neutral face, for methods made of Gaussians.
         state: write the avatar as one safetensors file.
+        credentials: videos carry content credentials (C2PA); the result file says if not.
     """
 
     def __init__(
-        self, preview: bool = True, seconds: float = 12.0, ply: bool = True, state: bool = True
+        self,
+        preview: bool = True,
+        seconds: float = 12.0,
+        ply: bool = True,
+        state: bool = True,
+        credentials: bool = True,
     ) -> None:
+        self.credentials = credentials
         self.preview, self.seconds, self.ply, self.state = preview, seconds, ply, state
         self.predicted: list[np.ndarray] = []
 
@@ -42,6 +52,8 @@ class Products(L.Callback):
             return
         folder, data = Path(trainer.default_root_dir), trainer.datamodule  # type: ignore[attr-defined]
         state = module.reconstruct()
+        if module.consent is not None:
+            state.meta["consent"] = module.consent
         if self.state:
             print(f"Avatar: {state.save(folder / 'avatar.safetensors')}")
         neutral = module.head.zeros(1, module.device)._replace(
@@ -52,8 +64,12 @@ class Products(L.Callback):
             print(f"PLY: {write_ply(folder / 'avatar.ply', gaussians)}")
         if self.preview:
             target = folder / "preview.mp4"
-            write_video(target, preview_frames(module, state, data, self.seconds), data.fps)
+            frames = preview_frames(module, state, data, self.seconds)
+            write_video(target, frames, data.fps, credentials=self.signer(module))
             print(f"Video: {target}")
+
+    def signer(self, module: Any) -> Credentials | None:
+        return Credentials(module.made_of) if self.credentials else None
 
     def on_predict_start(self, trainer: L.Trainer, module: Any) -> None:
         self.predicted = []
@@ -64,7 +80,10 @@ class Products(L.Callback):
     def on_predict_end(self, trainer: L.Trainer, module: Any) -> None:
         if trainer.is_global_zero and self.predicted:
             target = Path(trainer.default_root_dir) / "prediction.mp4"
-            write_video(target, self.predicted, trainer.datamodule.fps)  # type: ignore[attr-defined]
+            fps, signer = trainer.datamodule.fps, self.signer(module)  # type: ignore[attr-defined]
+            write_video(target, self.predicted, fps, credentials=signer)
+            with atomic_path(target.with_suffix(".json")) as temporary:
+                temporary.write_text(json.dumps({"credentials": recorded(signer)}, indent=2) + "\n")
             print(f"Video: {target}")
 
 

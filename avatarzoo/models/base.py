@@ -87,11 +87,13 @@ class AvatarModule(L.LightningModule, ABC):
     Attributes:
         takes_pictures: a person is made from pictures; otherwise the checkpoint keeps its person.
         seen: what the checkpoint's person showed in training, where that is one person with tracked frames.
+        consent: the statement that the person agreed (see :mod:`avatarzoo.consent`), where real people were learnt from.
     """
 
     takes_pictures: ClassVar[bool] = False
     head: HeadModel
     seen: Seen | None = None
+    consent: dict[str, str] | None = None
 
     @abstractmethod
     def reconstruct(
@@ -148,6 +150,11 @@ class AvatarModule(L.LightningModule, ABC):
         """The avatar's Gaussians for given parameters, where the method is made of Gaussians (PLY export asks)."""
         return None
 
+    @property
+    def made_of(self) -> dict[str, Any]:
+        """What content credentials say of pictures of this avatar."""
+        return {"method": type(self).__name__, "consent_statement_on_record": self.consent is not None}
+
     def adapt(self, progress: Callable[[str], None] = print) -> None:
         """Called once before training with the data module attached; methods that need statistics gather them here."""
 
@@ -155,6 +162,8 @@ class AvatarModule(L.LightningModule, ABC):
         """Say which method and head model a checkpoint belongs to, and what its person showed in training."""
         checkpoint["avatarzoo_method"] = type(self).__name__
         checkpoint["avatarzoo_head"] = self.head.signature
+        if self.consent is not None:
+            checkpoint["avatarzoo_consent"] = dict(self.consent)
         data = getattr(self._trainer, "datamodule", None)
         seen = self.seen if self.takes_pictures or data is None else Seen.of_data(data)
         if seen is not None:
@@ -170,6 +179,7 @@ class AvatarModule(L.LightningModule, ABC):
             self.check_head(checkpoint["avatarzoo_head"])
         if "avatarzoo_seen" in checkpoint:
             self.seen = Seen.from_plain(checkpoint["avatarzoo_seen"])
+        self.consent = checkpoint.get("avatarzoo_consent", self.consent)
 
     def check_head(self, signature: dict[str, str]) -> None:
         """Refuse parameters that were fitted with another head model.

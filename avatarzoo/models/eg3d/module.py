@@ -68,6 +68,8 @@ class EG3DTraining(L.LightningModule):
         BadCheckpointError: ``start`` is no checkpoint of such a network.
     """
 
+    consent: dict[str, str] | None = None
+
     def __init__(
         self,
         network: str = "ffhq512-64",
@@ -260,6 +262,10 @@ class EG3DTraining(L.LightningModule):
         """Real pictures and what their raw counterparts should be, in the network's range."""
         image = batch["image"] * 2 - 1
         return image, resize(image, self.generator.neural_resolution)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if self.consent is not None:
+            checkpoint["avatarzoo_consent"] = self.consent
 
     def export(self, folder: str | Path) -> Path:
         """Write the averaged generator to ``generator.safetensors``; :func:`avatarzoo.priors.load_generator` reads it."""

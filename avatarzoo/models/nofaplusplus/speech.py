@@ -47,6 +47,8 @@ class SpeechTraining(L.LightningModule):
         seed: of the random features.
     """
 
+    consent: dict[str, str] | None = None
+
     def __init__(
         self,
         head: str = "procedural",
@@ -132,6 +134,8 @@ class SpeechTraining(L.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint[CONTENT] = self.speech.config
+        if self.consent is not None:
+            checkpoint["avatarzoo_consent"] = self.consent
 
     def hear(self, clip: SpokenClip) -> Float[Tensor, "t e"]:
         """Driving numbers of all frames of a clip, from its sound alone (in sync)."""
