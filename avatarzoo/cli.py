@@ -24,6 +24,8 @@ APPS = {
         "avatarzoo.apps.export",
         "a checkpoint to PLY, glTF, an HTML page, a self-contained avatar file, ONNX or torch.export",
     ),
+    "push": ("avatarzoo.apps.push", "an avatar to a model hub, as safetensors and JSON"),
+    "pull": ("avatarzoo.apps.pull", "an avatar from a model hub"),
     "verify": ("avatarzoo.apps.verify", "what the content credentials of a video or picture say"),
     "embed": ("avatarzoo.apps.embed", "find the landmark embedding of a head model"),
     "assets": ("avatarzoo.apps.assets", "list, fetch and verify weights and licensed files"),

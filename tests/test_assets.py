@@ -7,6 +7,7 @@ import hashlib
 import http.server
 import os
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -184,3 +185,10 @@ def test_open_assets_are_the_published_ones(name, tmp_path, monkeypatch):
     asset = assets.describe(name)
     if asset.members:
         assert assets.file_hash(assets.find(name), asset.members) == asset.members_sha256
+
+
+def test_the_readme_names_the_licence_of_every_asset() -> None:
+    lines = (Path(__file__).resolve().parent.parent / "README.md").read_text(encoding="utf-8").splitlines()
+    for asset in assets.ASSETS.values():
+        (row,) = [line for line in lines if line.startswith(f"| `{asset.name}` |")]
+        assert f"| {asset.licence} |" in row
