@@ -52,7 +52,7 @@ tools
 
 examples
   avatarzoo fit -c configs/quickstart.yaml
-  avatarzoo fit -c configs/gaussian_dejavu/personalize.yaml --data.video me.mp4
+  avatarzoo fit -c configs/gaussian_dejavu/personalize.yaml --data.video me.mp4 --consent-statement "It is me."
   avatarzoo test -c configs/gaussian_dejavu/personalize.yaml --data.video me.mp4 --ckpt_path runs/personalize/avatar.ckpt
   avatarzoo test -c benchmarks/protocols/dejavu_table4.yaml --data clips/ --layout clips   (a published table on your clips)
 

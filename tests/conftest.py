@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,14 @@ ROOT = Path(__file__).resolve().parent.parent
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # so are the programs that its tests start
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch is imported
+
+
+@pytest.fixture(scope="session", autouse=True)
+def settings_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Signing what is written leaves no key in the user's settings."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AVATARZOO_CONFIG", str(tmp_path_factory.mktemp("settings")))
+        yield
 
 
 def smoke_config(method: type) -> Path:

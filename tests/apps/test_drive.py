@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from avatarzoo import cli, models
+from avatarzoo.credentials import read_credentials
 from avatarzoo.data.video import read_frames
 from avatarzoo.errors import BadVideoError
 from avatarzoo.files import file_hash
@@ -80,6 +81,18 @@ def test_parameters_drive_and_the_result_says_so(drive, jaw, puppet, tmp_path):
     assert result["lost_frames"] == []
     assert result["options"]["camera"] == "driver"
     assert "torch" in result["versions"]
+
+
+def test_the_video_says_that_it_is_generated_and_the_result_where_it_does_not(drive, jaw, tmp_path):
+    result = drive(jaw, "--seed", 3, "--seconds", 0.2)
+    found = read_credentials(tmp_path / "out.mp4")
+    assert (found.state, found.generated, found.title) == ("valid", True, "out.mp4")
+    assert found.facts["checkpoint_sha256"] == file_hash(tmp_path / "x.ckpt")
+    assert result["credentials"]["written"] is True
+    assert result["credentials"]["made_of"] == found.facts
+    result = drive(jaw, "--seed", 3, "--seconds", 0.2, "--no-credentials")
+    assert read_credentials(tmp_path / "out.mp4").state == "none"
+    assert result["credentials"] == {"written": False, "because": "left out by an option (--no-credentials)"}
 
 
 def test_cameras(drive, jaw, puppet):

@@ -16,6 +16,7 @@ from avatarzoo.apps.live_avatar import LivePicture
 from avatarzoo.apps.live_loop import LiveLoop
 from avatarzoo.apps.live_meter import Meter
 from avatarzoo.apps.live_sources import open_source
+from avatarzoo.credentials import read_credentials
 from avatarzoo.data.video import read_frames
 from avatarzoo.models.drawing import Avatar, identity_of
 from avatarzoo.trackers.live import LiveTracker
@@ -49,6 +50,8 @@ def test_command_with_a_real_face(live_avatar, talking, tmp_path, capsys):
     assert frames[0].shape == (64, 128, 3)
     moved = np.abs(frames[-1][:, 64:].astype(int) - frames[27][:, 64:])
     assert moved.max() > 20
+    assert read_credentials(out).state == "valid"
+    assert json.loads(out.with_suffix(".json").read_text())["credentials"]["written"] is True
 
 
 @pytest.mark.media

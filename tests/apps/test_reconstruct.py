@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -14,7 +15,9 @@ from plyfile import PlyData
 
 from avatarzoo import cli
 from avatarzoo.apps import reconstruct
+from avatarzoo.credentials import read_credentials
 from avatarzoo.data.multiview_procedural import draw_person
+from avatarzoo.files import file_hash
 from avatarzoo.models import AvatarState
 from avatarzoo.models.gaussian_dejavu import GaussianReconstruction
 from avatarzoo.models.gaussian_dejavu.reconstruction_files import save_reconstruction
@@ -48,7 +51,14 @@ def test_a_photo_becomes_state_video_ply_and_preview(network, photo, tmp_path, c
     assert run(photo, out, "--network", network, *SMALL) == 0
     printed = capsys.readouterr().out
     written = {"avatar.safetensors", "orbit.mp4", "head.ply", "preview.png"}
-    assert {p.name for p in out.iterdir()} == written
+    assert {p.name for p in out.iterdir()} == written | {"result.json"}
+    result = json.loads((out / "result.json").read_text())
+    assert set(result["written"]) == written
+    assert result["credentials"]["written"] is True
+    for name in ("orbit.mp4", "preview.png"):
+        found = read_credentials(out / name)
+        assert (found.state, found.generated) == ("valid", True)
+        assert found.facts["photo_sha256"] == result["photo"]["sha256"] == file_hash(photo)
     assert all(name in printed for name in written)
     state = AvatarState.load(out / "avatar.safetensors")
     assert state.meta["photo"] == "photo.png"
@@ -69,7 +79,9 @@ def test_a_photo_becomes_state_video_ply_and_preview(network, photo, tmp_path, c
 def test_a_network_of_one_s_own_carries_no_warning_about_made_up_people(
     network, photo, tmp_path, capsys
 ) -> None:
-    run(photo, tmp_path / "out", "--network", network, *SMALL)
+    run(photo, tmp_path / "out", "--network", network, *SMALL, "--no-credentials")
+    assert read_credentials(tmp_path / "out" / "orbit.mp4").state == "none"
+    assert not json.loads((tmp_path / "out" / "result.json").read_text())["credentials"]["written"]
     assert "made-up" not in capsys.readouterr().out
 
 
