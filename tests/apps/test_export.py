@@ -15,8 +15,10 @@ import torch
 from plyfile import PlyData
 
 from avatarzoo import cli
+from avatarzoo.geometry.camera import look_at_face
 from avatarzoo.geometry.rotations import axis_angle_to_matrix, quaternion_to_matrix
 from avatarzoo.models import AvatarState, GaussianDejaVu, StyleAvatar
+from avatarzoo.render import Gaussians, rasterize_gaussians
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +64,28 @@ def test_ply_of_a_neutral_and_of_an_open_mouth(checkpoint, tmp_path, capsys):
     moved = points(tmp_path / "b.ply")
     assert np.allclose(moved, module.gaussians_at(params).means[0], atol=1e-6)
     assert np.abs(moved - neutral).max() > 0.005
+
+
+def test_a_ply_read_by_others_renders_the_same_picture(checkpoint, tmp_path):
+    assert run(checkpoint, tmp_path / "a.ply") == 0
+    table = PlyData.read(tmp_path / "a.ply")["vertex"].data
+
+    def columns(*names):
+        return torch.from_numpy(np.stack([table[n] for n in names], -1))[None]
+
+    again = Gaussians(
+        columns("x", "y", "z"),
+        torch.nn.functional.normalize(columns(*(f"rot_{i}" for i in range(4))), dim=-1),
+        columns(*(f"scale_{i}" for i in range(3))).exp(),
+        columns("opacity")[..., 0].sigmoid(),
+        0.5 + 0.28209479177387814 * columns(*(f"f_dc_{i}" for i in range(3))),
+    )
+    module, camera = checkpoint[1], look_at_face(size=64)
+    ours, theirs = (
+        rasterize_gaussians(g, camera).rgb for g in (module.gaussians_at(module.head.zeros(1)), again)
+    )
+    assert float((ours - theirs).abs().max()) < 2 / 255
+    assert float((ours - 1).abs().max()) > 0.3
 
 
 def test_avatar_file(checkpoint, tmp_path):
