@@ -183,6 +183,7 @@ def sitter_of(
     driver = open_driver(args.driver, kind, (module, person.state), head, tracks, args.person, args.seconds)
     transfer = args.transfer or usual_transfer(module, driver)
     sitter.motion = motion_of(driver, person.rest, head, module.seen, transfer, "driver")
+    sitter.sound = driver.sound
     if kind == "video":
         sitter.driver = tracked(args.driver, head, tracks, args.person, args.seconds, progress=False)
     elif kind == "sequence":

@@ -124,7 +124,7 @@ class Page:
             "Save all of it as video",
             "movie",
             self.save_motion,
-            "Every frame, with this camera and these sliders",
+            "Every frame, with this camera and these sliders, and the driver's sound",
         )
 
         @self.place.on_update
@@ -291,7 +291,7 @@ class Page:
 
         name = self.name(".mp4")
         try:
-            content = video(frames(), self.fps, name, self.studio.credentials)
+            content = video(frames(), self.fps, name, self.studio.credentials, self.studio.sound)
         finally:
             note.remove()
         if not self.renderer.closed:

@@ -31,11 +31,17 @@ def file_name(names: Iterable[str], suffix: str, signed: bool) -> str:
     return f"{joined[:80] or 'avatar'}-{time.strftime('%Y%m%d-%H%M%S')}{left_out}{suffix}"
 
 
-def video(frames: Iterable[Picture], fps: float, name: str, credentials: Credentials | None) -> bytes:
-    """An mp4 in memory."""
+def video(
+    frames: Iterable[Picture],
+    fps: float,
+    name: str,
+    credentials: Credentials | None,
+    sound: Path | None = None,
+) -> bytes:
+    """An mp4 in memory, with the sound of another file."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / name
-        write_video(path, frames, fps, credentials=credentials)
+        write_video(path, frames, fps, sound, credentials=credentials)
         return path.read_bytes()
 
 

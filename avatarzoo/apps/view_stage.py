@@ -6,6 +6,7 @@ import math
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import NamedTuple
 
 import cv2
@@ -63,7 +64,7 @@ class Sitter:
 
     Attributes:
         name: for people. head: its head model, on the CPU. photo: what it was made of, if there was a picture.
-        motion: what a driver makes it do. driver: the driver's pictures.
+        motion: what a driver makes it do. driver: the driver's pictures. sound: file with the driver's voice.
     """
 
     name: str
@@ -74,6 +75,7 @@ class Sitter:
     photo: Picture | None = None
     motion: Motion | None = None
     driver: TrackedSequence | None = None
+    sound: Path | None = None
     controls: tuple[Control, ...] = field(init=False)
     ground: float | None = field(init=False)
 
@@ -162,6 +164,10 @@ class Studio:
     def __init__(self, sitters: list[Sitter], credentials: Credentials | None = None) -> None:
         self.sitters, self.credentials, self.lock = sitters, credentials, threading.Lock()
         self.fov = sitters[0].fov
+
+    @property
+    def sound(self) -> Path | None:
+        return next((s.sound for s in self.sitters if s.sound is not None), None)
 
     def warm_up(self, size: int) -> None:
         """What is compiled at first use is ready before the first page."""
