@@ -1,14 +1,18 @@
-"""The first appearance: colours read from frames whose texture is known."""
+"""The first appearance: colours read from frames whose texture is known, or what the reconstruction network says."""
 
 from __future__ import annotations
+
+import os
 
 import pytest
 import torch
 
 from avatarzoo.data.procedural import ProceduralActor
+from avatarzoo.data.procedural_people import portrait_cameras
+from avatarzoo.errors import UsageError
 from avatarzoo.geometry.spherical_harmonics import SH0
 from avatarzoo.models import GaussianDejaVu
-from avatarzoo.models.gaussian_dejavu.start import baked_offsets
+from avatarzoo.models.gaussian_dejavu.start import baked_offsets, reconstructed_offsets
 from avatarzoo.render import rasterize_mesh
 from avatarzoo.render.mesh import interpolate
 
@@ -70,3 +74,40 @@ def test_points_outside_the_mask_are_hidden(baked):
 def test_other_channels_are_left_alone(baked):
     assert (baked[1][:, :9] == 0).all()
     assert torch.isfinite(baked[1]).all()
+
+
+# ---- the reconstruction network ----------------------------------------------------------------------------------------
+
+
+def portraits_of(actor: ProceduralActor, count: int) -> dict:
+    """The head alone, as large as a tracker's crop shows it, from several sides."""
+    params = actor.motion(60).rows(slice(0, 60, 60 // count)).in_head_frame()
+    angles = torch.linspace(-0.3, 0.3, count)
+    camera = portrait_cameras(angles, torch.zeros(count), 128)
+    image, _, mask = actor.render(params, camera)
+    image = image * mask + 1 - mask
+    return {"image": image, "mask": mask, "features": mask, "params": params, "camera": camera}
+
+
+def test_the_network_shows_the_person_before_any_training():
+    """A made-up person whom it has not seen, much closer than the bare surface; the mean over the frames is taken."""
+    actor = ProceduralActor(seed=20001, size=128)
+    batch = portraits_of(actor, 3)
+    module = GaussianDejaVu(uv_size=96, n_blendmaps=1, reconstruction="small")
+    module.identity.copy_(batch["params"].identity[:1])
+    bare = module(batch["params"], batch["camera"]).rgb
+    module.mean_offsets.copy_(reconstructed_offsets(module, batch))
+    start = module(batch["params"], batch["camera"]).rgb
+    face = slice(40, 100)  # hair is thicker than the head model
+    errors = [(x - batch["image"])[..., face, face].square().mean() for x in (bare, start)]
+    assert errors[1] < 0.4 * errors[0]
+    alone = {k: v[:1] if isinstance(v, torch.Tensor) else v.rows([0]) for k, v in batch.items()}
+    assert not torch.allclose(reconstructed_offsets(module, alone), module.mean_offsets)
+
+
+def test_a_network_of_another_head_is_refused():
+    if not os.environ.get("AVATARZOO_ASSETS"):
+        pytest.skip("AVATARZOO_ASSETS is not set: no second head model")
+    module = GaussianDejaVu(head="ict", uv_size=16, n_blendmaps=1, reconstruction="small")
+    with pytest.raises(UsageError, match=r"--model\.head procedural"):
+        reconstructed_offsets(module, {})

@@ -19,7 +19,7 @@ from avatarzoo.heads.base import HeadParams
 from avatarzoo.models.base import AvatarImage, AvatarModule, AvatarState
 from avatarzoo.models.gaussian_dejavu.blendmaps import BlendGate, Gate
 from avatarzoo.models.gaussian_dejavu.objective import PersonalizationLoss, Preset, psnr_of
-from avatarzoo.models.gaussian_dejavu.start import baked_offsets
+from avatarzoo.models.gaussian_dejavu.start import baked_offsets, reconstructed_offsets
 from avatarzoo.models.gaussian_dejavu.uv_gaussians import CHANNELS, Initialization, UVGaussianMap
 from avatarzoo.render import rasterize_gaussians
 from avatarzoo.render.gaussians import Gaussians
@@ -37,6 +37,8 @@ class GaussianDejaVu(AvatarModule):
         head_file: the user's own model file, where the head needs one.
         uv_size: S, side of the UV map (paper: 320).
         mean_offsets: safetensors file with ``mean_offsets`` (S, S, 13) of the reconstruction network; none starts from zeros.
+        reconstruction: the reconstruction network itself (``small`` comes with avatarzoo, else reconstruction.safetensors); the mean
+            of what it says of sixteen training frames is the start (section 3.4).
         initialization: ``surface`` (ours, for a start without a network), ``paper`` or ``official_release``.
         bake_colors: start from the mean colour of the training frames under each Gaussian (ours).
         preset: loss weights, ``avatarzoo``, ``paper`` or ``official_release``; each ``lambda_*`` overrides one weight.
@@ -59,6 +61,7 @@ class GaussianDejaVu(AvatarModule):
         head_file: str | None = None,
         uv_size: int = 320,
         mean_offsets: str | None = None,
+        reconstruction: str | None = None,
         initialization: Initialization = "surface",
         bake_colors: bool = True,
         preset: Preset = "avatarzoo",
@@ -193,7 +196,10 @@ class GaussianDejaVu(AvatarModule):
         self.identity.copy_(params.identity.mean(0, keepdim=True))
         hp = self.hparams
         self.gate.fit(self.head, params.expression, hp["gate"], hp["gate_temperature"])
-        if hp["bake_colors"] and hp["mean_offsets"] is None:
+        if hp["reconstruction"] is not None:
+            progress("Reconstructing the person from the training frames")
+            self.mean_offsets.copy_(reconstructed_offsets(self, data.spread_batch(16)))
+        elif hp["bake_colors"] and hp["mean_offsets"] is None:
             progress("Baking a first texture from the training frames")
             self.mean_offsets.copy_(baked_offsets(self, data.spread_batch(16)))
 

@@ -1,4 +1,4 @@
-"""A first appearance without a reconstruction network: what the training frames show under each Gaussian."""
+"""A first appearance: what the training frames show under each Gaussian, or what a reconstruction network says of them."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 
 from avatarzoo.data.batch import AvatarBatch
+from avatarzoo.errors import UsageError
 from avatarzoo.geometry.camera import Camera, project
 from avatarzoo.geometry.rotations import axis_angle_to_matrix
 from avatarzoo.geometry.spherical_harmonics import rgb_to_sh0
+from avatarzoo.models.gaussian_dejavu.reconstruction_files import SMALL_NETWORK, load_reconstruction
 from avatarzoo.models.gaussian_dejavu.uv_gaussians import CHANNELS, COLOR, OPACITY
 from avatarzoo.render import rasterize_mesh
 
@@ -50,6 +52,33 @@ def baked_offsets(module: GaussianDejaVu, batch: AvatarBatch) -> Float[Tensor, "
     offsets = torch.zeros(len(module.uv_map), CHANNELS, device=color.device)
     offsets[:, COLOR] = rgb_to_sh0(color) - module.uv_map.initial[:, COLOR]
     offsets[:, OPACITY] = torch.where(absent[:, None], ABSENT_LOGIT - module.uv_map.initial[:, OPACITY], 0.0)
+    return offsets
+
+
+@torch.no_grad()
+def reconstructed_offsets(module: GaussianDejaVu, batch: AvatarBatch) -> Float[Tensor, "n 13"]:
+    """Mean offsets of the network that ``--model.reconstruction`` names, over frames of the person (section 3.4).
+
+    Ours: what lies outside the person's mask in most frames (a neck under the collar) is hidden, as :func:`baked_offsets` hides it.
+
+    Raises:
+        UsageError: the network belongs to another head model or to other initial Gaussians.
+        MissingAssetError, BadCheckpointError: see :func:`.reconstruction_files.load_reconstruction`.
+    """
+    hp = module.hparams
+    path = SMALL_NETWORK if hp["reconstruction"] == "small" else hp["reconstruction"]
+    network = load_reconstruction(path, hp["head_file"], hp["uv_size"]).to(module.global_delta.device)
+    same = network.head.signature == module.head.signature
+    if not same or network.hparams["initialization"] != hp["initialization"]:
+        raise UsageError(
+            f"The reconstruction network {path} belongs to --model.head {network.hparams['head']} and --model.initialization "
+            f"{network.hparams['initialization']}; choose those, or --model.reconstruction null."
+        )
+    ground = network.hparams["background"]
+    alone = batch["image"] * batch["mask"] + ground * (1 - batch["mask"])
+    state = network.reconstruct(alone, batch["params"], batch["camera"])
+    offsets, hidden = module.uv_map.from_map(state.tensors["mean_offsets"]), baked_offsets(module, batch)
+    offsets[:, OPACITY] = torch.where(hidden[:, OPACITY] < 0, hidden[:, OPACITY], offsets[:, OPACITY])
     return offsets
 
 

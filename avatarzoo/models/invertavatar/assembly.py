@@ -10,7 +10,7 @@ import torch
 
 from avatarzoo.errors import BadCheckpointError, MissingAssetError, UsageError
 from avatarzoo.heads.base import HeadModel
-from avatarzoo.models.invertavatar.inversion import Inversion
+from avatarzoo.models.invertavatar.inversion import Inversion, Sketch
 from avatarzoo.models.invertavatar.maps import HeadMaps
 from avatarzoo.networks.fusion import Fusion
 from avatarzoo.networks.inversion_encoders import InversionEncoders, PriorShape
@@ -102,9 +102,9 @@ def assemble(hp: dict[str, Any], head: HeadModel) -> Inversion:
     if not stored:
         encoders.mean_code.copy_(prior.mapping.mean_code[None])
     maps = HeadMaps(head, prior.config, views=hp["views"], official=hp["official"])
-    return Inversion(
-        prior.requires_grad_(False), encoders, maps, hp["texture_encoder"], hp["triplane_encoder"]
-    )
+    sketch = Sketch(hp["raw_resolution"], tuple(hp["samples"]) if hp["samples"] else None)
+    inputs = hp["texture_encoder"], hp["triplane_encoder"]
+    return Inversion(prior.requires_grad_(False), encoders, maps, *inputs, sketch)
 
 
 def plain_config(config: AnimatableConfig) -> dict[str, Any]:

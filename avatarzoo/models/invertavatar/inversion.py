@@ -27,6 +27,13 @@ SMALLEST = 8
 """Side of the first block with two convolutions, between which E_tri acts; a sixteenth of the side of small planes lies below."""
 
 
+class Sketch(NamedTuple):
+    """How views are drawn that are only compared: side of the rendered volume, samples a ray in both passes; None: the prior's."""
+
+    resolution: int | None = None
+    samples: tuple[int, int] | None = None
+
+
 class Frames(NamedTuple):
     """T pictures of each of B people, one person after the other: EG3D's crops in [0, 1], parameters, cameras and their labels."""
 
@@ -94,6 +101,7 @@ class Inversion(nn.Module):
         encoders: E_latent, E_tex, E_tri.
         maps: of the head model.
         texture, triplane: see :data:`TextureInput` and :data:`TriPlaneOutput`.
+        sketch: of views in training, and of those whose difference from the pictures E_tex and E_tri read.
     """
 
     def __init__(
@@ -103,8 +111,10 @@ class Inversion(nn.Module):
         maps: HeadMaps,
         texture: TextureInput = "uv",
         triplane: TriPlaneOutput = "modulation",
+        sketch: Sketch = Sketch(),  # noqa: B008 - a constant
     ) -> None:
         super().__init__()
+        self.sketch = sketch
         self.prior, self.encoders, self.maps = prior, encoders, maps
         self.texture, self.triplane = texture, triplane
 
@@ -126,18 +136,24 @@ class Inversion(nn.Module):
         """The people of codes, before the second stage."""
         return Person(codes, self.prior.person(codes), Memories(None, None))
 
-    def draw(self, person: Person, label: Float[Tensor, "b 25"], maps: Float[Tensor, "b v s s 3"]) -> Drawn:
+    def draw(
+        self,
+        person: Person,
+        label: Float[Tensor, "b 25"],
+        maps: Float[Tensor, "b v s s 3"],
+        sketch: Sketch = Sketch(),  # noqa: B008 - a constant
+    ) -> Drawn:
         """One view of each person; texture and static features are given, the face is made for this expression."""
         planes = self.prior.animate(person.codes, person.features, maps)
-        view = self.prior.render(planes, label)
+        view = self.prior.render(planes, label, sketch.resolution, samples=sketch.samples)
         image = self.prior.superresolution(view.features[:, :3], view.features, person.codes[:, -1])
         return Drawn(image, view.features, view.opacity, planes)
 
     def views(self, person: Person, frames: Frames) -> Drawn:
-        """Every person in its frames: B times T views."""
+        """Every person in its frames, sketched: B times T views."""
         count = len(frames.label) // len(person.codes)
         shown = person.repeated(count) if count > 1 else person
-        return self.draw(shown, frames.label, self.maps.driving(frames.params))
+        return self.draw(shown, frames.label, self.maps.driving(frames.params), self.sketch)
 
     @torch.no_grad()
     def observations(

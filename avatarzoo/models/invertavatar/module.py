@@ -68,6 +68,7 @@ class InvertAvatar(AvatarModule):
         lr, discriminator_lr: override the preset's rates.
         chunk: frames in a pass of the encoders (paper: at most 4).
         supervised: passes, counted from the last, whose encoders get gradients; the memory of the others is taken as given.
+        raw_resolution, samples: see :class:`.inversion.Sketch`; smaller ones make training cheap (ours).
         background: grey level behind pictures and heads.
         seed: of new weights and made-up people.
         start: checkpoint of an earlier stage, or a published file, whose networks are taken; steps are counted anew.
@@ -107,6 +108,8 @@ class InvertAvatar(AvatarModule):
         discriminator_lr: float | None = None,
         chunk: int = 4,
         supervised: int = 1,
+        raw_resolution: int | None = None,
+        samples: tuple[int, int] | None = None,
         background: float = 1.0,
         seed: int = 0,
         start: str | None = None,
@@ -129,7 +132,7 @@ class InvertAvatar(AvatarModule):
         crop = eg3d_camera(params, camera, networks.size)
         maps, label = networks.maps.driving(params), eg3d_labels(params, crop)
         drawn = networks.draw(shown_to(person, params.batch), label, maps)
-        drawn_on = 1.0 if networks.prior.config.white_background else 0.0
+        drawn_on = float(networks.prior.config.white_background)
         rgb = ((drawn.image + 1) / 2).clamp(0, 1)
         return placed(on_ground(rgb, drawn.opacity, drawn_on, ground), crop, camera, ground)
 
@@ -298,10 +301,9 @@ class InvertAvatar(AvatarModule):
         kinds = ["real", "synthetic"] if self.hparams["synthetic"] else ["real"]
         if self.hparams["stage"] == "image" and len(kinds) > 1:
             kinds = [kinds[step % 2]]
-        optimizer = self.optimizers()
+        optimizer, outcomes = self.optimizers(), {}
         optimizer = optimizer[0] if isinstance(optimizer, list) else optimizer
         optimizer.zero_grad()
-        outcomes = {}
         if self.discriminator is not None:
             self.discriminator.requires_grad_(False)
         for kind in kinds:
@@ -332,8 +334,6 @@ class InvertAvatar(AvatarModule):
         lesson = self.lesson(batch)
         measured = {f"held_out/{k}": v for k, v in self.lessons.held_out(lesson).items()}
         self.log_dict(measured, batch_size=lesson.people, sync_dist=True)
-
-    # ---- one person's video ----------------------------------------------------------------------------------------
 
     def on_test_start(self) -> None:
         """Training frames, spread over the video, are the sources; the test frames drive the person."""

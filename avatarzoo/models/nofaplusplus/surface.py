@@ -63,8 +63,8 @@ def warm_up(
 ) -> float:
     """Fit a field to the motion of tracked heads before any picture is drawn; returns the mean error of the last tenth.
 
-    The expressions are made by new people every time, as different from each other as those of the frames: the few people at hand would
-    be learnt by heart (held-out people: 88 % of the motion explained with theirs, 90 % with new ones).
+    The expressions are made by new people every time, as different from each other as those of the frames: the few people at hand
+    would be learnt by heart (held-out people: 88 % of the motion explained with theirs, 90 % with new ones).
 
     Args:
         params: of training frames; each step takes eight of them at random.
