@@ -13,7 +13,7 @@ def test_encoder_then_details_come_closer_to_held_out_people(make, fit, tmp_path
     assert coarse["held_out/psnr_coarse"] > coarse["held_out/psnr_average"] + 0.3
     assert coarse["held_out/psnr_fine"] == coarse["held_out/psnr_coarse"]
     trainer.save_checkpoint(tmp_path / "1a.ckpt", weights_only=True)
-    second = make(stage="1b", lr=3e-3, start=str(tmp_path / "1a.ckpt"))
+    second = make(stage="1b", lr=1e-3, start=str(tmp_path / "1a.ckpt"))
     fine = fit(second, steps, limit_val_batches=1).callback_metrics
     assert fine["held_out/psnr_coarse"] == coarse["held_out/psnr_coarse"]
-    assert fine["held_out/psnr_fine"] > fine["held_out/psnr_coarse"] + 0.05
+    assert fine["held_out/psnr_fine"] > fine["held_out/psnr_coarse"] + 0.1
