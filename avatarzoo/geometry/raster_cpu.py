@@ -10,6 +10,7 @@ coordinates is (nearly) exact there, so that edge functions have no cracks and n
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import numba
@@ -32,24 +33,28 @@ def rasterize(
     barycentrics = torch.empty(batch, height, width, 3)
     depth = torch.empty(batch, height, width)
     ids, weights, z = face_id.numpy(), barycentrics.numpy(), depth.numpy()
+
+    def work(b: int, top: int, bottom: int) -> None:
+        _band(xyz[b], corners, ids[b], weights[b], z[b], top, bottom, perspective, cull, near)
+
+    in_bands(work, batch, height)
+    return face_id, barycentrics, depth
+
+
+def in_bands(work: Callable[[int, int, int], None], batch: int, height: int) -> None:
+    """Call ``work(picture, top, bottom)`` for bands of rows of all pictures, on torch's number of threads."""
     threads = torch.get_num_threads()
-    # twice as many bands as threads, since the mesh is rarely as dense at the rim as in the middle
+    # twice as many bands as threads, since what is drawn is rarely as dense at the rim as in the middle
     bands = 1 if threads == 1 or batch >= 2 * threads else min(height, -(-2 * threads // batch))
     edges = np.linspace(0, height, bands + 1).astype(np.int64)
     jobs = [
         (b, edges[k], edges[k + 1]) for b in range(batch) for k in range(bands) if edges[k] < edges[k + 1]
     ]
-
-    def work(job):
-        b, top, bottom = job
-        _band(xyz[b], corners, ids[b], weights[b], z[b], top, bottom, perspective, cull, near)
-
     if len(jobs) == 1 or threads == 1:
         for job in jobs:
-            work(job)
+            work(*job)
     else:
-        list(_pool(threads).map(work, jobs))
-    return face_id, barycentrics, depth
+        list(_pool(threads).map(lambda job: work(*job), jobs))
 
 
 def _pool(threads: int) -> ThreadPoolExecutor:

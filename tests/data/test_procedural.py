@@ -1,5 +1,8 @@
 """ProceduralActor: pictures with exact truth that a face detector takes for a face."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -104,3 +107,13 @@ def test_write_video(actor, tmp_path):
         pictures = [frame.to_ndarray(format="rgb24") for frame in video.decode(video=0)]
     assert len(pictures) == 3
     assert pictures[0].shape == (256, 256, 3)
+
+
+def test_drawing_leaves_torchs_threads_alone():
+    """In a process of its own: numba's parallel loops would set them to the number of cores."""
+    code = (
+        "import torch; from avatarzoo.data.procedural import ProceduralActor; torch.set_num_threads(3); "
+        "actor = ProceduralActor(seed=1, size=16); actor.render(actor.motion(2)); print(torch.get_num_threads())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip() == "3", done.stderr[-500:]
