@@ -23,7 +23,7 @@ from avatarzoo.evaluation.pictures import read_pictures
 from avatarzoo.evaluation.protocol import Row
 from avatarzoo.evaluation.results import config_hash
 from avatarzoo.files import file_hash
-from avatarzoo.models import METHODS, load_avatar
+from avatarzoo.models import load_avatar, method_named
 from avatarzoo.models.base import AvatarModule, AvatarState
 
 Performer = Callable[[Shot], Tensor]
@@ -107,14 +107,15 @@ class FittedContender(Contender):
             self.arguments = {**config["model"].get("init_args", {}), **row.model}
             self.batch_size = int(config.get("data", {}).get("init_args", {}).get("batch_size", 2))
             self.trainer = {**config.get("trainer", {}), **row.trainer}
-            self.method = next(
-                m for m in METHODS if m.__name__ == config["model"]["class_path"].rsplit(".", 1)[1]
-            )
+            method = method_named(config["model"]["class_path"].rsplit(".", 1)[1])
+            if method is None:
+                raise KeyError("class_path")
+            self.method = method
         except OSError as error:
             raise UsageError(
                 f"Row {row.row} is trained by {row.fit}, which cannot be read; run from a source checkout."
             ) from error
-        except (KeyError, TypeError, StopIteration, yaml.YAMLError) as error:
+        except (KeyError, TypeError, IndexError, yaml.YAMLError) as error:
             raise UsageError(f"{row.fit} is no experiment config of a known method.") from error
         self.facts |= {
             "method": self.method.__name__,
@@ -231,7 +232,7 @@ def make_contender(
     if row.method in BASELINES:
         arguments = {"head": head, "head_file": head_file, "background": ground, **row.model}
         return ModuleContender(row, BASELINES[row.method](**arguments), device)
-    if row.method not in {m.__name__ for m in METHODS}:
+    if method_named(row.method) is None:
         raise UsageError(f"{row.method} is not in this version of avatarzoo.")
     if row.fit:
         return FittedContender(row, device)

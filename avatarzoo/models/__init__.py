@@ -1,5 +1,6 @@
 """The methods; each folder reads like its paper."""
 
+from importlib.metadata import entry_points
 from pathlib import Path
 
 from avatarzoo.errors import BadSequenceError
@@ -11,6 +12,8 @@ from avatarzoo.models.nofaplusplus import NOFAPlusPlus
 from avatarzoo.models.styleavatar import StyleAvatar
 
 METHODS: tuple[type[AvatarModule], ...] = (GaussianDejaVu, InvertAvatar, NOFAPlusPlus, StyleAvatar)
+ENTRY_POINTS = "avatarzoo.methods"
+"""Group of entry points under which installed packages name methods of their own: ``ClassName = "package:ClassName"``."""
 
 __all__ = [
     "METHODS",
@@ -23,7 +26,17 @@ __all__ = [
     "NOFAPlusPlus",
     "StyleAvatar",
     "load_avatar",
+    "method_named",
 ]
+
+
+def method_named(name: str) -> type[AvatarModule] | None:
+    """The method whose class has this name: one of :data:`METHODS`, or one that an installed package names as an entry point."""
+    own = next((m for m in METHODS if m.__name__ == name), None)
+    if own is not None:
+        return own
+    others = entry_points(group=ENTRY_POINTS, name=name)
+    return next((found for point in others if issubclass(found := point.load(), AvatarModule)), None)
 
 
 def load_avatar(path: str | Path, device: str = "cpu") -> AvatarModule:
@@ -43,7 +56,9 @@ def load_avatar(path: str | Path, device: str = "cpu") -> AvatarModule:
         raise BadSequenceError(
             f"{path} is not a checkpoint of avatarzoo ({type(error).__name__})."
         ) from error
-    method = next((m for m in METHODS if m.__name__ == name), None)
+    method = method_named(name)
     if method is None:
-        raise BadSequenceError(f"{path} holds a {name}, which this version does not know; update avatarzoo.")
+        raise BadSequenceError(
+            f"{path} holds a {name}, which is not known here; update avatarzoo, or install the package that {name} comes with."
+        )
     return method.load_from_checkpoint(path, map_location=device, weights_only=True).eval()
