@@ -14,6 +14,8 @@ from avatarzoo.data.frames import to_float_batch
 from avatarzoo.data.multiview import batch_of
 from avatarzoo.data.multiview_modules import HELD_OUT_FIRST
 from avatarzoo.data.multiview_procedural import ProceduralPeople
+from avatarzoo.evaluation.results import environment
+from avatarzoo.files import atomic_path, file_hash
 from avatarzoo.geometry.rotations import axis_angle_to_matrix
 from avatarzoo.models.gaussian_dejavu import GaussianReconstruction
 from avatarzoo.models.gaussian_dejavu.reconstruction_files import SMALL_NETWORK, load_reconstruction
@@ -31,17 +33,25 @@ def main() -> None:
     p.add_argument("--size", type=int, default=128)
     p.add_argument("--cache", help="folder of drawn people")
     p.add_argument("--picture", type=Path, help="contact sheet of the last network")
+    p.add_argument("--output", type=Path, help="JSON file for the scores")
     args = p.parse_args()
     people = ProceduralPeople(args.first, args.people, size=args.size, cache=args.cache)
+    rows = []
     for path in args.networks:
         network = load_reconstruction(path)
         found = [measure(network, batch(people, i)) for i in range(len(people))]
-        scores = {k: sum(scores[k] for scores, _ in found) / len(found) for k in found[0][0]}
-        print(path, json.dumps({k: round(v, 3) for k, v in scores.items()}))
+        scores = {k: round(sum(s[k] for s, _ in found) / len(found), 3) for k in found[0][0]}
+        print(path, json.dumps(scores))
+        rows.append({"network": path.name, "sha256": file_hash(path), "scores": scores})
     if args.picture:
         sheet = torch.cat([row for _, row in found[:SHOWN]], 1)
         picture = (sheet.permute(1, 2, 0) * 255).round().byte().numpy()
         cv2.imwrite(str(args.picture), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+    if args.output:
+        data = {**people.described, "size": args.size}
+        facts = {"machine": environment(), "measured_on": data, "networks": rows}
+        with atomic_path(args.output) as temporary:
+            temporary.write_text(json.dumps(facts, indent=1) + "\n")
 
 
 def batch(people: ProceduralPeople, person: int) -> dict:
@@ -55,7 +65,7 @@ def measure(network: GaussianReconstruction, views: dict) -> tuple[dict[str, flo
     input, reconstruction and truth from both sides, input from the side, reconstruction from the front and truth."""
     params, image, camera, face = views["params"], views["image"], views["camera"], views["features"]
     middle = int(most_frontal(axis_angle_to_matrix(params.rotation), camera.world_to_camera))
-    inputs = [middle, middle - 1, middle + 1]
+    inputs = [middle + step for step in (0, -1, 1, -2, 2)]  # a row of the camera grid, from -70 to 70 degrees
     offsets = network.offsets(image[inputs], params.rows(inputs), camera.rows(inputs))
     front, side = (network.render(params, x[None], camera).rgb.clamp(0, 1) for x in offsets[:2])
     nothing = network.render(params, torch.zeros_like(offsets[:1]), camera).rgb.clamp(0, 1)
