@@ -10,7 +10,6 @@ import contextlib
 import hashlib
 import json
 import os
-import sys
 import urllib.error
 import urllib.request
 import zipfile
@@ -19,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from avatarzoo.errors import MissingAssetError, OutputError
-from avatarzoo.files import atomic_path
+from avatarzoo.files import atomic_path, user_folder
 from avatarzoo.files import file_hash as _sha256
 
 BLOCK = 1 << 20
@@ -142,15 +141,9 @@ ASSETS: dict[str, Asset] = {
 
 def cache_folder() -> Path:
     """``$AVATARZOO_CACHE``, or avatarzoo's folder in the platform's cache folder (not created here)."""
-    if given := os.environ.get("AVATARZOO_CACHE"):
-        return Path(given).expanduser()
-    if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA", "~/AppData/Local"))
-    elif sys.platform == "darwin":
-        base = Path("~/Library/Caches")
-    else:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
-    return base.expanduser() / "avatarzoo"
+    return user_folder(
+        "AVATARZOO_CACHE", ("LOCALAPPDATA", "~/AppData/Local"), "~/Library/Caches", ("XDG_CACHE_HOME", "~/.cache")
+    )  # fmt: skip
 
 
 def search_folders() -> list[Path]:

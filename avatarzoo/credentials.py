@@ -11,7 +11,6 @@ import datetime
 import io
 import json
 import os
-import sys
 import tempfile
 from collections.abc import Mapping
 from importlib.metadata import version
@@ -20,7 +19,7 @@ from types import MappingProxyType, ModuleType
 from typing import Any, NamedTuple
 
 from avatarzoo.errors import BadVideoError, CredentialsError
-from avatarzoo.files import atomic_path
+from avatarzoo.files import atomic_path, user_folder
 
 SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 FACTS = "org.avatarzoo.made_of"
@@ -191,15 +190,8 @@ class Key(NamedTuple):
 
 def config_folder() -> Path:
     """``$AVATARZOO_CONFIG``, or avatarzoo's folder in the platform's folder of settings (not created here)."""
-    if given := os.environ.get("AVATARZOO_CONFIG"):
-        return Path(given).expanduser()
-    if sys.platform == "win32":
-        base = Path(os.environ.get("APPDATA", "~/AppData/Roaming"))
-    elif sys.platform == "darwin":
-        base = Path("~/Library/Application Support")
-    else:
-        base = Path(os.environ.get("XDG_CONFIG_HOME") or "~/.config")
-    return base.expanduser() / "avatarzoo"
+    roaming, support = ("APPDATA", "~/AppData/Roaming"), "~/Library/Application Support"
+    return user_folder("AVATARZOO_CONFIG", roaming, support, ("XDG_CONFIG_HOME", "~/.config"))
 
 
 def signing_key() -> Key:

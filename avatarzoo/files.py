@@ -1,10 +1,11 @@
-"""Files that appear complete or not at all."""
+"""Files that appear complete or not at all, and the folders of the user's that they may lie in."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -44,3 +45,19 @@ def file_hash(path: str | Path) -> str:
     """sha256 of a file's bytes, in hexadecimal."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def user_folder(variable: str, windows: tuple[str, str], mac: str, linux: tuple[str, str]) -> Path:
+    """``$variable``, or else avatarzoo's folder in one that the platform keeps for the user (not created here).
+
+    Args:
+        windows, linux: the platform's own variable, and the folder where that is not set. mac: the folder.
+    """
+    if given := os.environ.get(variable):
+        return Path(given).expanduser()
+    if sys.platform == "darwin":
+        base = mac
+    else:
+        name, usual = windows if sys.platform == "win32" else linux
+        base = os.environ.get(name) or usual
+    return Path(base).expanduser() / "avatarzoo"

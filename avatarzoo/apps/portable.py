@@ -28,18 +28,16 @@ def write_portable(checkpoint: Path, folder: Path) -> dict[str, Any]:
     Raises:
         BadSequenceError: no such file, or no checkpoint of avatarzoo. OutputError: the folder cannot be written.
     """
-    try:
-        content = torch.load(checkpoint, map_location="cpu", weights_only=True)
-        method = content["avatarzoo_method"]
-    except FileNotFoundError as error:
-        raise BadSequenceError(f"There is no checkpoint {checkpoint}; avatarzoo fit writes one.") from error
-    except Exception as error:
-        raise BadSequenceError(
-            f"{checkpoint} is not a checkpoint of avatarzoo ({type(error).__name__})."
-        ) from error
+    from avatarzoo.models import read_checkpoint
+
+    content = read_checkpoint(checkpoint)
     tensors: dict[str, Tensor] = {}
     kept = {k: v for k, v in content.items() if k not in LEFT_BEHIND}
-    config = {"format": FORMAT, "method": method, "checkpoint": taken_apart(kept, "", tensors)}
+    config = {
+        "format": FORMAT,
+        "method": content["avatarzoo_method"],
+        "checkpoint": taken_apart(kept, "", tensors),
+    }
     with atomic_path(folder / WEIGHTS) as temporary:
         save_file({k: v.contiguous().clone() for k, v in tensors.items()}, temporary)
     with atomic_path(folder / CONFIG) as temporary:
