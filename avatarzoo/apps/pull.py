@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 
-def main(argv: list[str]) -> int:
+def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(
         prog="avatarzoo pull",
         description="Download an avatar that avatarzoo push uploaded and write avatar.ckpt; nothing in the files is executed.",
@@ -14,7 +14,11 @@ def main(argv: list[str]) -> int:
     p.add_argument("name", help="repository, e.g. user/my-avatar")
     p.add_argument("output", type=Path, help="folder to write avatar.ckpt to")
     p.add_argument("--revision", help="branch, tag or commit (default: the newest)")
-    args = p.parse_args(argv)
+    return p
+
+
+def main(argv: list[str]) -> int:
+    args = parser().parse_args(argv)
     from avatarzoo.apps.hub import pull
 
     print(f"Checkpoint: {pull(args.name, args.output, args.revision)}")
