@@ -15,34 +15,25 @@ from avatarzoo.errors import UsageError
 from avatarzoo.geometry.camera import Camera
 from avatarzoo.heads import load_head
 from avatarzoo.heads.base import HeadParams
-from avatarzoo.models.base import AvatarImage, AvatarModule, AvatarState
+from avatarzoo.models.base import AvatarImage, AvatarState
 from avatarzoo.models.invertavatar.assembly import Aggregation, EncoderSize, assemble, plain_config
 from avatarzoo.models.invertavatar.inversion import (
     Person,
     TextureInput,
     TriPlaneOutput,
 )
-from avatarzoo.models.invertavatar.learning import R1_INTERVAL, Lesson, Lessons, Outcome, discriminator_of
-from avatarzoo.models.invertavatar.objective import (
-    DISCRIMINATOR_RATES,
-    RATES,
-    Identity,
-    Perceptual,
-    Preset,
-    Stage,
-    loss_of,
-)
+from avatarzoo.models.invertavatar.learning import discriminator_of
+from avatarzoo.models.invertavatar.objective import Identity, Perceptual, Preset, Stage, loss_of
 from avatarzoo.models.invertavatar.person import drawing_tensors, person_of, person_tensors, shown_to
-from avatarzoo.models.invertavatar.start import take_networks
-from avatarzoo.models.invertavatar.stream import Known, Stream, as_frames, check_widths
+from avatarzoo.models.invertavatar.stream import Known, Stream, check_widths
+from avatarzoo.models.invertavatar.training import StagedTraining
 from avatarzoo.models.placing import on_ground, placed
-from avatarzoo.networks.training import finite_gradients
 
 MADE_UP_TRUNCATION = 0.7
 """Of people that are made up to be driven (the released script's)."""
 
 
-class InvertAvatar(AvatarModule):
+class InvertAvatar(StagedTraining):
     """Pictures of a person to a drivable head. Stages hand over by ``start``.
 
         state = model.start(first_frames)
@@ -63,8 +54,10 @@ class InvertAvatar(AvatarModule):
         preset: ``avatarzoo``, ``paper`` or ``official_release``, see :mod:`.objective`.
         perceptual, identity: override the preset's networks.
         adversarial: train against a discriminator of pictures (stages image and recurrent).
-        lambda_l1, lambda_lpips, lambda_id, lambda_code, lambda_raw, lambda_tri, lambda_tex, lambda_adv: override one weight.
+        lambda_l1, lambda_lpips, lambda_id, lambda_code, lambda_raw, lambda_tri, lambda_tex, lambda_adv, lambda_codes: override
+            one weight.
         synthetic: train on people of the prior, too: in every second step (stage image), in every step (recurrent).
+        truncation: of made-up people that train; None: as released, 0.6 or 0.8 by stage.
         lr, discriminator_lr: override the preset's rates.
         chunk: frames in a pass of the encoders (paper: at most 4).
         supervised: passes, counted from the last, whose encoders get gradients; the memory of the others is taken as given.
@@ -103,7 +96,9 @@ class InvertAvatar(AvatarModule):
         lambda_tri: float | None = None,
         lambda_tex: float | None = None,
         lambda_adv: float | None = None,
+        lambda_codes: float | None = None,
         synthetic: bool = True,
+        truncation: float | None = None,
         lr: float | None = None,
         discriminator_lr: float | None = None,
         chunk: int = 4,
@@ -185,7 +180,7 @@ class InvertAvatar(AvatarModule):
         return self.as_state(self.stream.extended(known, frame))
 
     @property
-    def stream(self) -> Stream:
+    def stream(self) -> Stream:  # type: ignore[override]
         """Takes pictures in, as the stage can."""
         hp = self.hparams
         fusing = {"latent": "first", "image": "mean"}.get(hp["stage"], hp["aggregation"])
@@ -230,110 +225,6 @@ class InvertAvatar(AvatarModule):
         codes = self.networks.frontal_codes(latent, MADE_UP_TRUNCATION)
         identity = self.head.zeros(1, self.device).identity
         return self.as_state(Known(self.networks.coarse(codes), identity))
-
-    # ---- training --------------------------------------------------------------------------------------------------
-
-    @property
-    def lessons(self) -> Lessons:
-        """How this run computes its iterations."""
-        hp = self.hparams
-        fixed = hp["stage"] == "recurrent" or hp["preset"] == "official_release"
-        return Lessons(self.networks, self.loss, hp["stage"], hp["chunk"], hp["supervised"], fixed)
-
-    def train(self, mode: bool = True) -> InvertAvatar:
-        """Networks that do not learn keep the statistics of their batch normalisation."""
-        super().train(mode)
-        if mode:
-            self.lessons.switch()
-        return self
-
-    def adapt(self, progress: Callable[[str], None] = print) -> None:
-        """The start of a run: networks of the stage before."""
-        if self.hparams["start"] is not None:
-            progress(take_networks(self, self.hparams["start"]))
-
-    def on_fit_start(self) -> None:
-        """Everything that is made once; a resumed run has its networks already.
-
-        Raises:
-            MissingAssetError: a loss needs weights that are not on this machine. BadCheckpointError: see :func:`.start.take_networks`.
-        """
-        self.loss.prepare(self.device)
-        self.check_head(self.trainer.datamodule.head_signature)  # type: ignore[attr-defined]
-        if self.global_step == 0:
-            self.adapt()
-
-    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
-        hp, fused = self.hparams, self.device.type in ("cpu", "cuda")
-        preset, stage = hp["preset"], hp["stage"]
-        self.train()
-        weights = [p for p in self.networks.parameters() if p.requires_grad]
-        made: list[torch.optim.Optimizer] = [
-            torch.optim.Adam(weights, hp["lr"] or RATES[preset][stage], (0.5, 0.999), fused=fused)
-        ]
-        if self.discriminator is not None:
-            rate = hp["discriminator_lr"] or DISCRIMINATOR_RATES[preset][stage]
-            made.append(torch.optim.Adam(self.discriminator.parameters(), rate, (0.0, 0.99), fused=fused))
-        return made
-
-    def lesson(self, batch: dict[str, Any]) -> Lesson:
-        """A batch of people; or frames of one person, which are both source and target."""
-        if "source" in batch:
-            return Lesson(as_frames(batch["source"]), as_frames(batch["target"]), batch["people"])
-        frames = self.stream.cropped(batch["image"], batch["params"], batch["camera"])
-        return Lesson(frames, frames, 1 if self.hparams["stage"] == "recurrent" else len(frames.label))
-
-    def training_step(self, batch: dict[str, Any], batch_idx: int) -> None:
-        """One step of the encoders, then one of the discriminator; everything random depends on (seed, step, process) alone."""
-        step, lesson = self.global_step, self.lesson(batch)
-        seed = (self.hparams["seed"] * 1_000_003 + step) * 1009 + self.trainer.global_rank
-        draws = torch.Generator().manual_seed(seed)
-        outcomes = self.improve(lesson, step, draws)
-        for kind, outcome in outcomes.items():
-            self.log_dict({f"{kind}/{name}": term.detach() for name, term in outcome.terms.items()})
-            self.log(f"{kind}_psnr", outcome.psnr, prog_bar=True)
-        told = outcomes.get("synthetic") or outcomes.get("real")
-        if self.discriminator is not None and told is not None:
-            self.improve_discriminator(told, draws, step % R1_INTERVAL == 0)
-
-    def improve(self, lesson: Lesson, step: int, draws: torch.Generator) -> dict[str, Outcome]:
-        """Equation 2 or 3: photographs and people of the prior, in turn (stage image, as released) or both."""
-        kinds = ["real", "synthetic"] if self.hparams["synthetic"] else ["real"]
-        if self.hparams["stage"] == "image" and len(kinds) > 1:
-            kinds = [kinds[step % 2]]
-        optimizer, outcomes = self.optimizers(), {}
-        optimizer = optimizer[0] if isinstance(optimizer, list) else optimizer
-        optimizer.zero_grad()
-        if self.discriminator is not None:
-            self.discriminator.requires_grad_(False)
-        for kind in kinds:
-            outcome = self.lessons.real(lesson) if kind == "real" else self.lessons.synthetic(lesson, draws)
-            if self.discriminator is not None and (kind == "synthetic" or self.hparams["stage"] == "latent"):
-                outcome.terms.update(self.lessons.fooled(self.discriminator, outcome))
-            self.manual_backward(torch.stack(list(outcome.terms.values())).sum())
-            outcomes[kind] = outcome
-        if self.discriminator is not None:
-            self.discriminator.requires_grad_(True)
-        finite_gradients(self.networks)
-        optimizer.step()
-        return outcomes
-
-    def improve_discriminator(self, outcome: Outcome, draws: torch.Generator, penalised: bool) -> None:
-        """A step of its optimiser that Lightning's step counter does not see."""
-        assert self.discriminator is not None
-        optimizer = self.optimizers()[1].optimizer
-        terms = self.lessons.told_apart(self.discriminator, outcome, draws, penalised)
-        optimizer.zero_grad()
-        self.manual_backward(torch.stack(list(terms.values())).sum())
-        finite_gradients(self.discriminator)
-        optimizer.step()
-        self.log_dict({name: term.detach() for name, term in terms.items()})
-
-    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
-        """Held-out people; see :meth:`.learning.Lessons.held_out`."""
-        lesson = self.lesson(batch)
-        measured = {f"held_out/{k}": v for k, v in self.lessons.held_out(lesson).items()}
-        self.log_dict(measured, batch_size=lesson.people, sync_dist=True)
 
     def on_test_start(self) -> None:
         """Training frames, spread over the video, are the sources; the test frames drive the person."""

@@ -32,16 +32,19 @@ WEIGHTS: dict[Preset, dict[Stage, dict[str, float]]] = {
         "image": RELEASED_SECOND,
         "recurrent": RELEASED_SECOND,
     },
-    # ours: no published weights are needed; features weigh more, for short trainings on few people
+    # ours: no published weights are needed; codes are learned from made-up people without drawing what is predicted; features weigh
+    # more; for short trainings on few people
     "avatarzoo": {
-        "latent": {**LATENT, "id": 0.0, "code": 0.0, "raw": 1.0, "codes": 0.2},
+        "latent": {**dict.fromkeys(LATENT, 0.0), "codes": 1.0},
         "image": {**SECOND, "tri": 0.05, "tex": 0.05, "adv": 0.0},
         "recurrent": {**SECOND, "tri": 0.05, "tex": 0.05, "adv": 0.0},
     },
 }
 """Weights by the terms' names. ``code`` is the adversarial loss on codes, ``adv`` the one on pictures, which a run switches on;
-``codes`` the L1 error of made-up people's codes (ours), ``delta`` the size of the codes' offsets from the first, ``raw_lpips`` the
-perceptual loss on volume-rendered pictures."""
+``codes`` (ours) the error of made-up people's codes as pictures show it (:class:`~avatarzoo.models.made_up_people.CodeError`);
+``delta`` the size of the codes' offsets from the first, ``raw_lpips`` the perceptual loss on volume-rendered pictures."""
+COMPARED = ("l1", "lpips", "id", "raw", "raw_lpips")
+"""Terms for which views have to be drawn."""
 PERCEPTUAL: dict[Preset, Perceptual] = {
     "paper": "alex",
     "official_release": "alex",

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from avatarzoo.heads.base import HeadModel
-from avatarzoo.models.nofaplusplus.code_error import CodeError
+from avatarzoo.models.made_up_people import CodeError, KeptPictures
 from avatarzoo.models.nofaplusplus.condition import Condition
 from avatarzoo.models.nofaplusplus.deformation import Prepared
 from avatarzoo.models.nofaplusplus.generator import HeadGenerator, Volume
-from avatarzoo.models.nofaplusplus.made_up import Drawn, MadeUp, make_up, true_views
+from avatarzoo.models.nofaplusplus.made_up import MadeUp, make_up, true_views
 from avatarzoo.models.nofaplusplus.objective import HeadLoss, boxes_psnr, psnr
 from avatarzoo.models.nofaplusplus.pairs import Pair, pair_of
 from avatarzoo.models.nofaplusplus.regions import region_boxes
@@ -51,7 +51,7 @@ class Lessons(NamedTuple):
     truncation: float
     synthetic_expression: SyntheticExpression
     background: float
-    drawn: Drawn
+    drawn: KeptPictures
     code_error: CodeError | None
 
     def of(self, iteration: Iteration) -> dict[str, float]:

@@ -10,12 +10,12 @@ from torch import Tensor
 
 from avatarzoo.errors import UsageError
 from avatarzoo.models.base import AvatarModule
+from avatarzoo.models.made_up_people import CodeError, KeptPictures
 from avatarzoo.models.nofaplusplus.assembly import load_prior
-from avatarzoo.models.nofaplusplus.code_error import CodeError
 from avatarzoo.models.nofaplusplus.condition import Condition, training_params
 from avatarzoo.models.nofaplusplus.generator import HeadGenerator, Part
 from avatarzoo.models.nofaplusplus.learning import Lessons, Outcome
-from avatarzoo.models.nofaplusplus.made_up import Drawn
+from avatarzoo.models.nofaplusplus.made_up import code_error
 from avatarzoo.models.nofaplusplus.objective import HeadLoss
 from avatarzoo.models.nofaplusplus.stages import STAGES, Iteration, Kind, Stage
 from avatarzoo.models.nofaplusplus.start import take_networks
@@ -46,7 +46,7 @@ class StagedTraining(AvatarModule):
 
     def __init__(self) -> None:
         super().__init__()
-        self.drawn = Drawn()
+        self.drawn = KeptPictures()
         self.code_error: CodeError | None = None
 
     @property
@@ -115,7 +115,7 @@ class StagedTraining(AvatarModule):
         for iteration in iterations:
             self.loss.prepare(self.device, self.lessons.of(iteration))
         if self.hparams["lambda_code"] > 0 and self.hparams["stage"] == "1a":
-            self.code_error = CodeError(self.the_teacher(), self.hparams["truncation"])
+            self.code_error = code_error(self.the_teacher(), self.hparams["truncation"])
         if self.stage.video is not None:
             self.check_head(self.trainer.datamodule.head_signature)  # type: ignore[attr-defined]
         if self.hparams["speech"] is not None and self.speech is None:

@@ -7,14 +7,14 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from avatarzoo.models.nofaplusplus import NOFAPlusPlus, code_error
-from avatarzoo.models.nofaplusplus.code_error import CodeError, draw_people
+from avatarzoo.models.nofaplusplus import NOFAPlusPlus, made_up
+from avatarzoo.models.nofaplusplus.made_up import code_error, draw_people
 
 
 def test_seen_and_unseen_errors(make: Callable[..., NOFAPlusPlus], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(code_error, "PEOPLE", 64)
+    monkeypatch.setattr(made_up, "PEOPLE", 64)
     prior = make().generator.prior
-    error = CodeError(prior)
+    error = code_error(prior)
     codes, _ = draw_people(prior, 1.0, seed=0)
     layers = prior.code_count
     true, mean = (x[:, None].expand(-1, layers, -1) for x in (codes, codes.mean(0).expand_as(codes)))
@@ -30,9 +30,9 @@ def test_the_regression_says_what_changes_in_pictures(
     make: Callable[..., NOFAPlusPlus], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Between two people who differ little the error goes with the difference of their pictures."""
-    monkeypatch.setattr(code_error, "PEOPLE", 64)
+    monkeypatch.setattr(made_up, "PEOPLE", 64)
     prior = make().generator.prior
-    error = CodeError(prior, truncation=0.2)
+    error = code_error(prior, truncation=0.2)
     codes, pictures = draw_people(prior, 0.2, seed=9)
     layers = codes[:, None].expand(-1, prior.code_count, -1)
     said = torch.stack([error(layers[i : i + 1], layers[i + 1 : i + 2]) for i in range(40)])

@@ -6,13 +6,14 @@ from collections.abc import Callable
 
 import torch
 
+from avatarzoo.models.made_up_people import KeptPictures
 from avatarzoo.models.nofaplusplus import NOFAPlusPlus
-from avatarzoo.models.nofaplusplus.made_up import Drawn, make_up
+from avatarzoo.models.nofaplusplus.made_up import make_up
 from avatarzoo.priors.cameras import frontal_label
 
 
 def test_pictures_are_kept_by_number_not_by_row() -> None:
-    drawn, asked = Drawn(), []
+    drawn, asked = KeptPictures(), []
 
     def draw(rows: torch.Tensor) -> torch.Tensor:
         asked.append(rows.tolist())
@@ -26,7 +27,7 @@ def test_pictures_are_kept_by_number_not_by_row() -> None:
 
 
 def test_kept_people_are_those_that_would_be_drawn(make: Callable[..., NOFAPlusPlus]) -> None:
-    prior, drawn = make().generator.prior, Drawn()
+    prior, drawn = make().generator.prior, KeptPictures()
     latent = torch.randn(3, 8, generator=torch.Generator().manual_seed(1))
     labels = frontal_label(6, prior.config).view(3, 2, 25)
     fresh = make_up(prior, latent, labels)

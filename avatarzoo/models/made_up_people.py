@@ -6,18 +6,16 @@ average person, so a plain squared error of codes spends itself on what does not
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from avatarzoo.models.nofaplusplus.generator import Volume, render_volume
-from avatarzoo.priors.cameras import frontal_label
-from avatarzoo.priors.eg3d import TriPlaneGenerator
-
-PEOPLE, BATCH = 384, 8
-RESOLUTION, SAMPLES = 32, (12, 12)
 RIDGE = 1e-2
 """Of the mean variance of a code number, added to all variances."""
+LIMIT = 2**31
+"""Bytes of kept pictures, after which they are drawn again each time."""
 UNSEEN = 0.05
 """Weight of the plain squared error, which keeps the codes of all layers together and in the prior's range."""
 
@@ -25,16 +23,13 @@ UNSEEN = 0.05
 class CodeError:
     """``error(predicted, true)``: about 1 for the average latent, 0 for the truth.
 
-    Frontal raw pictures of random people are regressed on their codes; a code's error is what the regression makes of it in pixels.
+    Pictures of random people are regressed on their codes; a code's error is what the regression makes of it in pixels.
 
     Args:
-        prior: the frozen generator; 384 people are drawn, which takes half a minute on one core with the small prior.
-        truncation: of the people that train.
-        seed: of the people.
+        codes, pictures: of some hundred people, who should differ in nothing else.
     """
 
-    def __init__(self, prior: TriPlaneGenerator, truncation: float = 1.0, seed: int = 0) -> None:
-        codes, pictures = draw_people(prior, truncation, seed)
+    def __init__(self, codes: Float[Tensor, "p w"], pictures: Float[Tensor, "p x"]) -> None:
         codes, pictures = codes - codes.mean(0), pictures - pictures.mean(0)
         covariance = codes.T @ codes / len(codes)
         ridge = RIDGE * covariance.diagonal().mean() * torch.eye(len(covariance), device=codes.device)
@@ -51,20 +46,22 @@ class CodeError:
         return (seen + UNSEEN * error.square().mean() / self.spread) / (1 + UNSEEN)
 
 
-@torch.no_grad()
-def draw_people(
-    prior: TriPlaneGenerator, truncation: float, seed: int
-) -> tuple[Float[Tensor, "p w"], Float[Tensor, "p x"]]:
-    """Codes and flattened frontal raw pictures of random people."""
-    device = next(prior.parameters()).device
-    front = frontal_label(1, prior.config).to(device)
-    draws = torch.Generator().manual_seed(seed)
-    codes, pictures = [], []
-    for _ in range(PEOPLE // BATCH):
-        latent = torch.randn(BATCH, prior.config.latent_dim, generator=draws).to(device)
-        labels = front.expand(BATCH, -1)
-        code = prior.codes(latent, labels, truncation)
-        view = render_volume(prior, Volume(prior.planes(code), code), labels, None, RESOLUTION, SAMPLES)
-        codes.append(code[:, 0])
-        pictures.append(view.raw.flatten(1))
-    return torch.cat(codes), torch.cat(pictures)
+class KeptPictures:
+    """Source pictures of numbered people, drawn once and kept as bytes: a generator that does not change draws the same again."""
+
+    def __init__(self) -> None:
+        self.pictures: dict[int, Tensor] = {}
+
+    def __call__(
+        self, numbers: Int[Tensor, " b"], draw: Callable[[Tensor], Float[Tensor, "n 3 s s"]]
+    ) -> Float[Tensor, "b 3 s s"]:
+        """Pictures of these people; ``draw`` makes those of the rows that it is given."""
+        asked, new = numbers.tolist(), {}
+        missing = [row for row, number in enumerate(asked) if number not in self.pictures]
+        if missing:
+            made = draw(torch.tensor(missing, device=numbers.device))
+            new = {asked[row]: (x * 255).round().byte() for row, x in zip(missing, made)}
+        pictures = [new[n] if n in new else self.pictures[n] for n in asked]
+        if len(self.pictures) * pictures[0].numel() < LIMIT:
+            self.pictures |= new
+        return torch.stack(pictures).float() / 255
