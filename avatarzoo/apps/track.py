@@ -22,10 +22,11 @@ def parser() -> argparse.ArgumentParser:
         prog="avatarzoo track",
         description="Track the head of one person through a video: writes square crops, head masks, label maps, "
         "landmarks and head parameters into a folder, with a picture preview.jpg to judge them by.",
-        epilog="Any resolution, frame rate and rotation. A run that was stopped continues when called again; a video "
-        "tracked with the same settings is not tracked again. Frames without the face are kept, marked and reported.",
+        epilog="Any resolution, frame rate and rotation. A run that was stopped continues when called again; a video tracked with "
+        "the same settings is not tracked again. Frames without the face are kept, marked and reported. Of a folder of videos, "
+        "one that cannot be tracked does not stop the others.",
     )
-    p.add_argument("video", type=Path, help="video file with one person in it")
+    p.add_argument("video", type=Path, help="video file with one person in it, or a folder of such files")
     p.add_argument("output", type=Path, help="folder to make")
     p.add_argument("--head", default="ict", help="head model: ict (default), procedural, flame or faceverse")
     p.add_argument("--head-file", metavar="FILE", help="your own model file, where the head needs one")
@@ -50,7 +51,39 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--licence", metavar="TEXT", help="licence of the video, stored with the result")
     p.add_argument("--quiet", action="store_true", help="no progress bars")
+    add_options(p)
     return p
+
+
+def add_options(p: argparse.ArgumentParser) -> None:
+    """Of many videos."""
+    many = p.add_argument_group("many videos (a folder of them instead of one)")
+    many.add_argument(
+        "--engine", choices=("local", "ray"),
+        help="local: processes of this machine (default); ray: Ray's workers, see --address",
+    )  # fmt: skip
+    many.add_argument(
+        "--address", help="of a running Ray cluster (auto, HOST:6379); default: Ray on this machine alone"
+    )
+    many.add_argument("--workers", type=int, default=0, help="clips in work at a time (default: one a core)")
+    many.add_argument(
+        "--layout", help="how the folder is laid out; avatarzoo data layouts lists them (default clips)"
+    )
+    many.add_argument(
+        "--shards", action="store_true", help="write tar files that WebDataset reads, too, instead of folders"
+    )
+    many.add_argument(
+        "--shard-size", type=int, default=1000, metavar="MB", help="size of such a file (default 1000)"
+    )
+
+
+def many_wanted(args: argparse.Namespace) -> bool:
+    """Whether many videos are meant: an option says so, or it is a folder that holds videos."""
+    if args.engine or args.address or args.layout or args.shards or args.workers:
+        return True
+    from avatarzoo.data.layouts import layout
+
+    return args.video.is_dir() and layout("clips").recognises(args.video)
 
 
 def main(argv: list[str]) -> int:
@@ -60,6 +93,10 @@ def main(argv: list[str]) -> int:
         p.error("--size must lie between 64 and 4096.")
     if not 1 <= args.fov <= 90:
         p.error("--fov must lie between 1 and 90 degrees.")
+    if many_wanted(args):
+        from avatarzoo.apps.track_many import main as track_many
+
+        return track_many(args)
     from avatarzoo.data.video import probe
 
     probe(args.video)  # what is wrong with the file is said before the heavy imports

@@ -17,7 +17,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, Self
 from zipfile import BadZipFile
 
 import cv2
@@ -65,12 +65,16 @@ class TrackedSequence:
 
     @classmethod
     def open(cls, path: str | Path) -> TrackedSequence:
-        """Open a finished sequence.
+        """Open a finished sequence: its folder, or ``shard-000000.tar/NAME`` (see :mod:`avatarzoo.data.shards`).
 
         Raises:
             BadSequenceError: not a sequence folder, unfinished, damaged or of an unknown format version.
         """
         path = Path(path)
+        if path.parent.suffix == ".tar":
+            from avatarzoo.data.shards import open_clip  # which reads sequences
+
+            return open_clip(path)
         if not (path / INFO).is_file():
             partial = partial_path(path)
             if partial.exists() and not path.exists():
@@ -81,8 +85,17 @@ class TrackedSequence:
                 f"{path} is not a tracked sequence (it holds no {INFO});"
                 f" make one with: avatarzoo track VIDEO {path}."
             )
+        return cls.parsed(path, (path / INFO).read_bytes(), path / PARAMS)
+
+    @classmethod
+    def parsed(cls, path: Path, info_file: bytes, params_file: Path | BinaryIO) -> Self:
+        """From the contents of its two files.
+
+        Raises:
+            BadSequenceError: see :meth:`open`.
+        """
         try:
-            info = json.loads((path / INFO).read_text())
+            info = json.loads(info_file)
             known = info["format"] == FORMAT and info["version"] == VERSION
         except (ValueError, KeyError, TypeError) as error:
             raise BadSequenceError(f"{path / INFO} is damaged ({error}); track the video again.") from error
@@ -92,7 +105,7 @@ class TrackedSequence:
                 " update avatarzoo or track the video again."
             )
         try:
-            with np.load(path / PARAMS, allow_pickle=False) as file:
+            with np.load(params_file, allow_pickle=False) as file:
                 return cls(path, info, dict(file))
         except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile) as error:
             raise BadSequenceError(
@@ -175,6 +188,14 @@ class TrackedSequence:
         kernel = np.ones((FEATURE_MARGIN, FEATURE_MARGIN), np.uint8)
         return torch.from_numpy(self._read(PARSING, indices, lambda x: cv2.dilate(table[x], kernel)))
 
+    def picture(self, kind: str, row: int) -> np.ndarray:
+        """uint8: RGB ``(H, W, 3)`` for frames, else ``(H, W)``.
+
+        Raises:
+            BadSequenceError: missing or damaged.
+        """
+        return read_picture(self.path / kind, row, kind)
+
     def _read(
         self, kind: str, indices: Rows, after: Callable[[np.ndarray], np.ndarray] = lambda x: x
     ) -> np.ndarray:
@@ -187,7 +208,7 @@ class TrackedSequence:
         )
 
         def load(row: int) -> np.ndarray:
-            return after(read_picture(self.path / kind, row, kind))
+            return after(self.picture(kind, row))
 
         if len(rows) < 4:
             return np.stack([load(r) for r in rows])
@@ -198,6 +219,11 @@ class TrackedSequence:
 def read_picture(folder: Path, row: int, kind: str) -> np.ndarray:
     path = folder / f"{row:06d}.png"
     data = np.fromfile(path, np.uint8) if path.is_file() else np.zeros(0, np.uint8)
+    return decoded(data, path, kind)
+
+
+def decoded(data: np.ndarray, path: Path, kind: str) -> np.ndarray:
+    """A picture from the bytes of its file."""
     flag = cv2.IMREAD_COLOR_RGB if kind == FRAMES else cv2.IMREAD_GRAYSCALE
     picture = cv2.imdecode(data, flag) if len(data) else None
     if picture is None:
