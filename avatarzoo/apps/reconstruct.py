@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from avatarzoo.geometry.camera import Camera
     from avatarzoo.heads.base import HeadParams
     from avatarzoo.models.base import AvatarState
-    from avatarzoo.models.gaussian_dejavu import GaussianReconstruction
+    from avatarzoo.models.gaussian_dejavu import GaussianDejaVu, GaussianReconstruction
 
 FORMAT = "avatarzoo-reconstruct-1"
 CROP = 512
@@ -33,7 +33,7 @@ def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(
         prog="avatarzoo reconstruct",
         description="One photo to a head that can be turned and driven (Gaussian Deja-vu's reconstruction): writes "
-        "avatar.safetensors, orbit.mp4, head.ply, preview.png and result.json.",
+        "avatar.ckpt (for avatarzoo drive, view, live and export), avatar.safetensors, orbit.mp4, head.ply, preview.png, result.json.",
         epilog="The network that comes with avatarzoo has seen made-up people only: what the photo shows is taken from the photo, "
         "what it hides is guessed, and hair keeps close to the head. For a better avatar train on a video (avatarzoo fit).",
     )
@@ -74,6 +74,7 @@ def main(argv: list[str]) -> int:
     load_picture(args.photo)  # what is wrong with the file is said before the heavy imports
     from avatarzoo.credentials import Credentials
     from avatarzoo.data.video import write_video
+    from avatarzoo.models.gaussian_dejavu.handover import as_avatar
     from avatarzoo.models.gaussian_dejavu.reconstruction_files import SMALL_NETWORK, load_reconstruction
     from avatarzoo.render.ply import write_ply
 
@@ -86,6 +87,7 @@ def main(argv: list[str]) -> int:
     rest = portrait.params.in_head_frame()
     written = [
         state.save(args.output / "avatar.safetensors"),
+        write_checkpoint(as_avatar(network, state), args.output / "avatar.ckpt"),
         write_ply(args.output / "head.ply", network.gaussians_of(state, rest)),
         write_preview(network, state, portrait, args.output / "preview.png", credentials),
         args.output / "orbit.mp4",
@@ -96,6 +98,20 @@ def main(argv: list[str]) -> int:
     if args.network is None:
         print("The network has seen made-up people only; what the photo hides is a guess.")
     return 0
+
+
+def write_checkpoint(avatar: GaussianDejaVu, path: Path) -> Path:
+    """A checkpoint as training writes it."""
+    import logging
+
+    import lightning as L
+
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
+    trainer = L.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
+    trainer.strategy.connect(avatar)
+    with atomic_path(path) as temporary:
+        trainer.save_checkpoint(temporary, weights_only=True)
+    return path
 
 
 def write_facts(path: Path, photo: Path, written: list[Path], credentials: Credentials | None) -> None:

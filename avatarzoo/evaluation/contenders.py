@@ -26,6 +26,8 @@ from avatarzoo.files import file_hash
 from avatarzoo.models import load_avatar, method_named
 from avatarzoo.models.base import AvatarModule, AvatarState
 
+COMPLETE = ("GaussianReconstruction",)
+"""Methods that a row's ``model`` alone can make: it names the weights, or none for the method's beginning."""
 Performer = Callable[[Shot], Tensor]
 """A shot to pictures ``(B, 3, H, W)`` in [0, 1]."""
 
@@ -229,10 +231,11 @@ def make_contender(
     """
     if checkpoint is not None:
         return ModuleContender.from_checkpoint(row, checkpoint, device)
-    if row.method in BASELINES:
+    method = BASELINES.get(row.method) or method_named(row.method)
+    if row.method in BASELINES or (row.method in COMPLETE and row.model):
         arguments = {"head": head, "head_file": head_file, "background": ground, **row.model}
-        return ModuleContender(row, BASELINES[row.method](**arguments), device)
-    if method_named(row.method) is None:
+        return ModuleContender(row, method(**arguments), device)
+    if method is None:
         raise UsageError(f"{row.method} is not in this version of avatarzoo.")
     if row.fit:
         return FittedContender(row, device)

@@ -17,10 +17,12 @@ from avatarzoo import cli
 from avatarzoo.apps import reconstruct
 from avatarzoo.credentials import read_credentials
 from avatarzoo.data.multiview_procedural import draw_person
+from avatarzoo.data.procedural import ProceduralActor
+from avatarzoo.data.sequence import TrackedSequence
 from avatarzoo.files import file_hash
-from avatarzoo.models import AvatarState
+from avatarzoo.models import AvatarState, load_avatar
 from avatarzoo.models.gaussian_dejavu import GaussianReconstruction
-from avatarzoo.models.gaussian_dejavu.reconstruction_files import save_reconstruction
+from avatarzoo.models.gaussian_dejavu.reconstruction_files import load_reconstruction, save_reconstruction
 
 SMALL = ["--uv-size", "64", "--size", "64", "--seconds", "0.5", "--fps", "8"]
 
@@ -50,7 +52,7 @@ def test_a_photo_becomes_state_video_ply_and_preview(network, photo, tmp_path, c
     out = tmp_path / "out"
     assert run(photo, out, "--network", network, *SMALL) == 0
     printed = capsys.readouterr().out
-    written = {"avatar.safetensors", "orbit.mp4", "head.ply", "preview.png"}
+    written = {"avatar.safetensors", "avatar.ckpt", "orbit.mp4", "head.ply", "preview.png"}
     assert {p.name for p in out.iterdir()} == written | {"result.json"}
     result = json.loads((out / "result.json").read_text())
     assert set(result["written"]) == written
@@ -74,6 +76,37 @@ def test_a_photo_becomes_state_video_ply_and_preview(network, photo, tmp_path, c
     given, avatar = shown[:, :96].astype(int), shown[:, 96:192]
     assert np.abs(given - avatar)[given.min(2) < 200].mean() < 40  # the same person
     assert torch.isfinite(state.tensors["mean_offsets"]).all()
+
+
+def test_the_checkpoint_is_driven_and_exported(network, photo, tmp_path, capsys) -> None:
+    """What the photo became goes where every avatar goes."""
+    out = tmp_path / "out"
+    assert run(photo, out, "--network", network, *SMALL) == 0
+    avatar, whole = load_avatar(out / "avatar.ckpt"), load_reconstruction(network, uv_size=64)
+    state = AvatarState.load(out / "avatar.safetensors")
+    known = reconstruct.portrait_of(photo, whole, "only")
+    drawn = [
+        m.animate(s, known.params, known.camera).rgb
+        for m, s in ((avatar, avatar.reconstruct()), (whole, state))
+    ]
+    assert torch.equal(*drawn)
+    assert (drawn[0] - known.image).abs().mean() < 0.1
+    acted = ProceduralActor(seed=4, size=64).sequence(3)
+    driver = TrackedSequence.create(
+        tmp_path / "driver", avatar.head, acted.params, acted.camera, np.zeros((3, 478, 2), np.float32), acted.images, fps=20.0,
+        valid=np.ones(3, bool), error=np.ones(3), crop={"rule": "none"}, mask_rule="none",
+        source={"name": "made up", "sha256": "7"},
+    ).path  # fmt: skip
+    checkpoint, driven, ply = str(out / "avatar.ckpt"), tmp_path / "driven.mp4", tmp_path / "x.ply"
+    assert cli.main(["drive", checkpoint, "--with", str(driver), "--out", str(driven), "--size", "64"]) == 0
+    assert json.loads(driven.with_suffix(".json").read_text())["method"] == "GaussianDejaVu"
+    with av.open(str(driven)) as film:
+        frames = [f.to_ndarray(format="rgb24").astype(int) for f in film.decode(video=0)]
+    assert len(frames) == 3
+    assert frames[0][:4].min() > 235  # the head stands free on white
+    assert frames[0][24:40, 24:40].max() < 240
+    assert cli.main(["export", checkpoint, str(ply)]) == 0
+    assert len(PlyData.read(ply)["vertex"]) == len(avatar.uv_map)
 
 
 def test_a_network_of_one_s_own_carries_no_warning_about_made_up_people(

@@ -32,7 +32,8 @@ PIXELS = (
 def protocol(
     *rows: Row, metrics: tuple[MetricSpec, ...] = PIXELS, task: str = "self_reenactment", **changes: Any
 ) -> Protocol:
-    roles = {"cross_reenactment": ("sources", "drivers")}.get(task, ("clips",))
+    asks = {"cross_reenactment": ("sources", "drivers"), "reconstruction": ("images",)}
+    roles = asks.get(task, ("clips",))
     settings = changes.pop("settings", {"source": "train", "train_fraction": 0.75})
     part = Part("only", task, {role: DataSpec("clips") for role in roles}, metrics, "", settings)  # type: ignore[arg-type]
     twin = Twin(people=1 if task == "self_reenactment" else 2, frames=8, size=48)
@@ -173,6 +174,31 @@ def test_an_all_black_prediction_has_no_face(tmp_path: Path, monkeypatch: pytest
     assert columns["PSNR"]["mean"] < 10
     with pytest.raises(AvatarZooError, match="AKD could not be computed"):
         check_failures(result, 0.05)
+
+
+def test_one_network_for_everybody_needs_no_checkpoint_where_its_row_names_the_weights(
+    tmp_path: Path,
+) -> None:
+    """Untrained it draws the grey head that training starts from."""
+    tiny = {"uv_size": 64, "network_size": 32, "network_width": 4}
+    rows = Row("Before", "GaussianReconstruction", model=tiny), Row("Ours", "GaussianReconstruction")
+    asked = protocol(*rows, task="reconstruction", settings={}, metrics=PIXELS[:1])
+    result = run_protocol(asked, options(tmp_path))
+    assert 5 < result["metrics"]["Before"]["PSNR"]["mean"] < 25
+    assert "needs a checkpoint" in result["rows"]["Ours"]["reason"]
+
+
+def test_only_what_we_added_ourselves_may_fail(tmp_path: Path) -> None:
+    columns = {"PSNR": {"failures": 0, "count": 2}, "CSIM": {"failures": 2, "count": 0}}
+    result = {
+        "cases": {}, "lost_cases": [], "metrics": {"Ours": columns}, "rows": {"Ours": {"extra": True}},
+        "protocol": {"columns": [{"column": "PSNR", "extra": False}, {"column": "CSIM", "extra": True}]},
+    }  # fmt: skip
+    check_failures(result, 0.05)
+    for row, column in ((False, True), (True, False)):
+        result["rows"]["Ours"]["extra"], result["protocol"]["columns"][1]["extra"] = row, column
+        with pytest.raises(AvatarZooError, match="CSIM could not be computed"):
+            check_failures(result, 0.05)
 
 
 def test_missing_networks_leave_a_note_and_no_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

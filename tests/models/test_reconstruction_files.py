@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import lightning as L
 import pytest
 import torch
 
 from avatarzoo.data.multiview_procedural import draw_person
-from avatarzoo.errors import BadCheckpointError, MissingAssetError, UnsafeCheckpointError
+from avatarzoo.errors import BadCheckpointError, MissingAssetError, UnsafeCheckpointError, UsageError
 from avatarzoo.geometry.camera import look_at_face
 from avatarzoo.heads.procedural import ProceduralHead
+from avatarzoo.models import load_avatar
 from avatarzoo.models.gaussian_dejavu import GaussianReconstruction
 from avatarzoo.models.gaussian_dejavu import reconstruction_files as files
 from avatarzoo.priors import official_key_map
@@ -50,6 +52,21 @@ def test_the_network_that_comes_with_avatarzoo_is_small_and_says_what_it_saw() -
     assert module.head.name == "procedural"
     assert "not real" in module.provenance["data"]["kind"]
     assert module.provenance["steps"] > 100
+
+
+def test_training_starts_from_the_small_one_and_only_on_its_head(tmp_path) -> None:
+    options = {"uv_size": 64, "network_size": 128, "network_width": 16, "texture": True, "start": "small"}
+    module = GaussianReconstruction(**options)
+    small = files.load_reconstruction(files.SMALL_NETWORK)
+    assert torch.equal(module.network.head.weight, small.network.head.weight)
+    with pytest.raises(UsageError, match="initialization surface, not to procedural and paper"):
+        GaussianReconstruction(**options, initialization="paper")
+    trainer = L.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
+    trainer.strategy.connect(module)
+    trainer.save_checkpoint(tmp_path / "avatar.ckpt", weights_only=True)
+    again = load_avatar(tmp_path / "avatar.ckpt")
+    assert again.hparams["start"] is None  # its weights are its own: the file of the start may be gone
+    assert torch.equal(again.network.head.weight, small.network.head.weight)
 
 
 def test_files_that_do_not_fit_are_one_sentence(tiny, tmp_path) -> None:

@@ -52,7 +52,8 @@ class GaussianReconstruction(AvatarModule):
         background: grey level behind the network's input and the pictures (paper: white).
         backend: rasteriser.
         seed: of weights, pairs and backgrounds.
-        start: a ``reconstruction.safetensors`` of the same network whose weights training starts from.
+        start: a ``reconstruction.safetensors`` of the same network whose weights training starts from, or ``small``, the one that
+            comes with avatarzoo.
 
     Attributes:
         provenance: steps and data of the training that a file of weights tells of; empty otherwise.
@@ -118,7 +119,7 @@ class GaussianReconstruction(AvatarModule):
         if start is not None:
             from avatarzoo.models.gaussian_dejavu.reconstruction_files import read_weights
 
-            self.network.load_state_dict(read_weights(start, self.network))
+            self.network.load_state_dict(read_weights(start, self))
 
     # ---- the avatar ------------------------------------------------------------------------------------------------
 
@@ -233,6 +234,11 @@ class GaussianReconstruction(AvatarModule):
         return [
             torch.optim.Adam(self.network.parameters(), lr=self.hparams["lr"], fused=fused) for _ in range(2)
         ]
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """See :meth:`AvatarModule.on_save_checkpoint`; the weights that training started from are not needed again."""
+        super().on_save_checkpoint(checkpoint)
+        checkpoint["hyper_parameters"] = checkpoint["hyper_parameters"] | {"start": None}
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         """An update on identities with several views, then one on real portraits (section 4.2)."""

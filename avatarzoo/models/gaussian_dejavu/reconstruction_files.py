@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from avatarzoo.errors import BadCheckpointError, MissingAssetError
+from avatarzoo.errors import BadCheckpointError, MissingAssetError, UsageError
 from avatarzoo.files import atomic_path
 from avatarzoo.geometry.camera import Camera
 from avatarzoo.heads.base import HeadParams
@@ -79,13 +79,27 @@ def load_reconstruction(
     return module.eval()
 
 
-def read_weights(path: str | Path, network: EDNet) -> dict[str, Tensor]:
-    """Weights for ``network`` from a file of :func:`save_reconstruction`.
+def read_weights(path: str | Path, module: GaussianReconstruction) -> dict[str, Tensor]:
+    """Weights for the network of ``module`` from a file of :func:`save_reconstruction`, or ``small``.
 
     Raises:
         MissingAssetError: no such file. BadCheckpointError: damaged, or of another size.
+        UsageError: trained with another head model or other initial Gaussians, whose maps mean something else.
     """
-    return _fitting(_read(path)[1], network, path)
+    header, tensors = _read(network_file(path))
+    signature, options = json.loads(header["head"]), json.loads(header["options"])
+    wanted = module.head.signature, module.hparams["initialization"]
+    if (signature, options["initialization"]) != wanted:
+        raise UsageError(
+            f"The reconstruction network {path} belongs to head model {signature['name']} and initialization "
+            f"{options['initialization']}, not to {wanted[0]['name']} and {wanted[1]}; choose those, or another network."
+        )
+    return _fitting(tensors, module.network, path)
+
+
+def network_file(name: str | Path) -> Path:
+    """``small`` is the network that comes with avatarzoo, anything else a file."""
+    return SMALL_NETWORK if name == "small" else Path(name)
 
 
 def load_released(

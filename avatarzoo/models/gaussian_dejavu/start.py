@@ -14,7 +14,7 @@ from avatarzoo.errors import UsageError
 from avatarzoo.geometry.camera import Camera, project
 from avatarzoo.geometry.rotations import axis_angle_to_matrix
 from avatarzoo.geometry.spherical_harmonics import rgb_to_sh0
-from avatarzoo.models.gaussian_dejavu.reconstruction_files import SMALL_NETWORK, load_reconstruction
+from avatarzoo.models.gaussian_dejavu.reconstruction_files import load_reconstruction, network_file
 from avatarzoo.models.gaussian_dejavu.uv_gaussians import CHANNELS, COLOR, OPACITY
 from avatarzoo.render import rasterize_mesh
 
@@ -66,7 +66,7 @@ def reconstructed_offsets(module: GaussianDejaVu, batch: AvatarBatch) -> Float[T
         MissingAssetError, BadCheckpointError: see :func:`.reconstruction_files.load_reconstruction`.
     """
     hp = module.hparams
-    path = SMALL_NETWORK if hp["reconstruction"] == "small" else hp["reconstruction"]
+    path = network_file(hp["reconstruction"])
     network = load_reconstruction(path, hp["head_file"], hp["uv_size"]).to(module.global_delta.device)
     same = network.head.signature == module.head.signature
     if not same or network.hparams["initialization"] != hp["initialization"]:
