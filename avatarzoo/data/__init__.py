@@ -18,6 +18,7 @@ _HOMES = {
     "ProceduralPortraitDataModule": "portrait_video",
     "ProceduralPortraits": "portraits",
     "TrackedClipPairsDataModule": "clip_pairs_modules",
+    "TrackedFramesDataModule": "tracked_frames",
     "TrackedPersonFramesDataModule": "person_frames",
     "TrackedPortraitDataModule": "portrait_video",
     "TrackedPeopleDataModule": "multiview_modules",

@@ -16,6 +16,7 @@ from avatarzoo.data.eg3d_views import eg3d_crop
 from avatarzoo.data.mattes import MATTES, person_mattes
 from avatarzoo.data.portrait_video import Region
 from avatarzoo.data.sequence import INFO, TrackedSequence, describe
+from avatarzoo.data.shards import shard_clips
 from avatarzoo.errors import BadDatasetError, BadSequenceError, HeadModelMismatchError
 
 OPEN = 64
@@ -111,11 +112,13 @@ class TrackedClips:
 
 
 def clip_folders(root: str | Path) -> dict[str, list[Path]]:
-    """Tracked clips by person: ``ROOT/PERSON/CLIP/sequence.json``, or ``ROOT/CLIP/sequence.json`` for people with one clip.
+    """Tracked clips by person: ``ROOT/PERSON/CLIP/sequence.json``, or ``ROOT/CLIP/sequence.json`` for people with one clip; or shards.
 
     Raises:
         BadDatasetError: there is none.
     """
+    if shards := shard_clips(root):
+        return {clip.name: [clip.path] for clip in shards}
     people = {}
     for person in _folders(Path(root)):
         if clips := [path for path in (person, *_folders(person)) if (path / INFO).is_file()]:

@@ -162,7 +162,7 @@ def main() -> None:
             f"{name}: {kinds.count('done')} done, {kinds.count('failed')} failed, {times[name]:.0f} s",
             flush=True,
         )
-        assert len(outcomes) == args.clips and kinds.count("failed") == BROKEN
+        assert (len(outcomes), kinds.count("failed")) == (args.clips, BROKEN)
         return contents(args.out / name)
 
     truth = measure("one", LocalEngine(1))
