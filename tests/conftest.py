@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -53,3 +54,25 @@ def smoke_run(tmp_path_factory: pytest.TempPathFactory) -> Callable[[type], Path
         return folder
 
     return trained
+
+
+@pytest.fixture(scope="session")
+def fifth_method(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """What ``pip install examples/fifth_method`` leaves, without a network: the package, and its metadata beside it."""
+    import tomllib
+
+    example, site = ROOT / "examples" / "fifth_method", tmp_path_factory.mktemp("site")
+    shutil.copytree(example / "painted_head", site / "painted_head")
+    project = tomllib.loads((example / "pyproject.toml").read_text())["project"]
+    info = site / f"painted_head-{project['version']}.dist-info"
+    info.mkdir()
+    facts = f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n"
+    (info / "METADATA").write_text(facts)
+    named = "".join(
+        f"[{group}]\n" + "".join(f"{name} = {place}\n" for name, place in points.items())
+        for group, points in project["entry-points"].items()
+    )
+    (info / "entry_points.txt").write_text(named)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(site))
+        yield example

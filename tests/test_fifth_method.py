@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import sys
-import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -24,29 +21,7 @@ EXAMPLE = ROOT / "examples" / "fifth_method"
 
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory):
-    """What ``pip install examples/fifth_method`` leaves, without a network: the package, and its metadata beside it."""
-    site = tmp_path_factory.mktemp("site")
-    shutil.copytree(EXAMPLE / "painted_head", site / "painted_head")
-    project = tomllib.loads((EXAMPLE / "pyproject.toml").read_text())["project"]
-    info = site / f"painted_head-{project['version']}.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text(
-        f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n"
-    )
-    lines = [
-        f"[{g}]\n" + "\n".join(f"{k} = {v}" for k, v in e.items()) for g, e in project["entry-points"].items()
-    ]
-    (info / "entry_points.txt").write_text("\n".join(lines) + "\n")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(site))
-        yield
-        for name in [n for n in sys.modules if n.split(".")[0] == "painted_head"]:
-            del sys.modules[name]
-
-
-@pytest.fixture(scope="module")
-def fitted(installed, tmp_path_factory):
+def fitted(fifth_method, tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     options = [
         "--trainer.default_root_dir",
