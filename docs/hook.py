@@ -18,6 +18,7 @@ from avatarzoo.assets import ASSETS
 
 ROOT = Path(__file__).resolve().parent.parent
 CARD = re.compile(r"^<!-- card: (\w+) -->$", re.MULTILINE)
+LINK = re.compile(r"(!?)\[([^\]]*)\]\((?!https?:|#)([^)]+)\)")
 COLUMNS = 96
 ASSETS_HEAD = """# Files and licences
 
@@ -54,16 +55,29 @@ def on_files(files: Any, config: Any) -> Any:
     return files
 
 
-def on_page_markdown(markdown: str, **_: Any) -> str:
+def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     """Where a page says so, the card that lies beside the method's code."""
-    return CARD.sub(lambda found: card(found[1]), markdown)
+    return CARD.sub(lambda found: card(found[1], page.file.src_uri), markdown)
 
 
-def card(method: str) -> str:
+def card(method: str, page: str) -> str:
     """A method's README without its title, its headings one level down."""
-    text = (ROOT / "avatarzoo" / "models" / method / "README.md").read_text()
-    body = text.split("\n", 1)[1].strip()
+    path = ROOT / "avatarzoo" / "models" / method / "README.md"
+    body = moved(path, page).split("\n", 1)[1].strip()
     return re.sub(r"^(#+) ", r"#\1 ", body, flags=re.MULTILINE)
+
+
+def moved(path: Path, page: str) -> str:
+    """The text of a file of the repository as part of a page: links into docs lead there, others to files become names."""
+
+    def link(found: re.Match[str]) -> str:
+        target = (path.parent / found[3]).resolve()
+        if target.is_relative_to(ROOT / "docs") and target.is_file():
+            return f"{found[1]}[{found[2]}]({os.path.relpath(target, (ROOT / 'docs' / page).parent)})"
+        name = f"`{target.relative_to(ROOT)}`" if target.is_relative_to(ROOT) else f"`{found[3]}`"
+        return f"{found[2]} ({name})"
+
+    return LINK.sub(link, path.read_text())
 
 
 def commands() -> str:
@@ -130,7 +144,7 @@ def configurations() -> str:
 
 def results() -> str:
     """The page of results, as it lies in benchmarks."""
-    return (ROOT / "benchmarks" / "README.md").read_text()
+    return moved(ROOT / "benchmarks" / "README.md", "reference/results.md")
 
 
 def assets() -> str:

@@ -18,6 +18,11 @@ MARK = "not run by the tests"
 """In the title of a block that the tests only parse; the title says why."""
 INSTALL = ["python", "-m", "pip", "install", "uv"]
 SLOW = (
+    "painted_head",
+    "avatarzoo doctor",
+    "avatarzoo track",
+    "avatarzoo reconstruct",
+    "out/avatar.ckpt",
     "invertavatar",
     "nofaplusplus",
     "styleavatar",
@@ -62,7 +67,8 @@ def blocks(*languages: str) -> list[Block]:
 
 
 def params(found: list[Block]) -> list:
-    """For parametrize, the slow ones marked."""
+    """For parametrize, the slow ones marked; a block that pages have in common is run once."""
+    found = list({(block.text, block.title): block for block in reversed(found)}.values())[::-1]
     return [
         pytest.param(b, id=str(b), marks=[pytest.mark.slow] * any(word in b.text for word in SLOW))
         for b in found
