@@ -149,11 +149,12 @@ class Inversion(nn.Module):
         image = self.prior.superresolution(view.features[:, :3], view.features, person.codes[:, -1])
         return Drawn(image, view.features, view.opacity, planes)
 
-    def views(self, person: Person, frames: Frames) -> Drawn:
-        """Every person in its frames, sketched: B times T views."""
+    def views(self, person: Person, frames: Frames, sketched: bool = True) -> Drawn:
+        """Every person in its frames, sketched or as they are animated: B times T views."""
         count = len(frames.label) // len(person.codes)
         shown = person.repeated(count) if count > 1 else person
-        return self.draw(shown, frames.label, self.maps.driving(frames.params), self.sketch)
+        sketch = self.sketch if sketched else Sketch()
+        return self.draw(shown, frames.label, self.maps.driving(frames.params), sketch)
 
     @torch.no_grad()
     def observations(
