@@ -114,7 +114,7 @@ def puppet(module: GaussianDejaVu, pack: Pack) -> dict[str, Any]:
     origin = uv_map.positions(torch.zeros(1, len(head.v_template), 3))
     weights = torch.nn.functional.pad(head.skin_weights, (0, 1)).view(-1, 2, 3).transpose(0, 1)
     mixed = (uv_map.positions(weights) - origin).transpose(0, 1).flatten(1)[:, :5]
-    pack.add("weights", (mixed.clamp(0, 1) * 255).round().numpy(), "u1")
+    pack.add("weights", (mixed.clamp(0, 1) * 65535).round().numpy(), "u2")
     channels(module, pack)
     joints = [torch.zeros(3), *(place[0] for place in head.joints(neutral).values())]
     widths = {name: getattr(neutral, name).shape[1] for name in FIELDS} | {TURN: 3}
@@ -135,7 +135,11 @@ def finite(bounds: tuple[float, float] | None) -> tuple[float, float] | None:
 
 
 def channels(module: GaussianDejaVu, pack: Pack) -> None:
-    """Channels at rest of the blendmaps' common part, and each blendmap's difference: 16 and 8 bits, each with its scale."""
+    """Channels at rest of the blendmaps' common part, and each blendmap's difference, each with its scale.
+
+    16 bits, but 8 for what blendmaps change in looks: places in 8 bits let neighbours at nearly one depth change the order in which
+    they are drawn.
+    """
     uv_map = module.uv_map
     base = module.mean_offsets + module.global_delta * module.gain
     unit = torch.ones(len(uv_map), CHANNELS)
@@ -150,9 +154,11 @@ def channels(module: GaussianDejaVu, pack: Pack) -> None:
         if int(module.stage) == 2
         else base.new_zeros(0, *base.shape)
     )
-    coded = [quantised(one, 127) for one in maps]
-    pack.add("maps", np.array([values for values, _ in coded]), "i1")
-    pack.add("mapScale", np.array([scale for _, scale in coded]), "f4")
+    looks = slice(POSITION.stop, CHANNELS)
+    for name, part, most, kind in (("place", POSITION, 2**15 - 1, "i2"), ("look", looks, 127, "i1")):
+        coded = [quantised(one[:, part], most) for one in maps]
+        pack.add(f"{name}s", np.array([values for values, _ in coded]), kind)
+        pack.add(f"{name}Scale", np.array([scale for _, scale in coded]), "f4")
     pack.add("gate", module.gate.weight.numpy(), "f4")
     pack.add("gateBias", module.gate.bias.numpy(), "f4")
 

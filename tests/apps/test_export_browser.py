@@ -84,7 +84,7 @@ def test_the_page_draws_what_we_draw(browser, tmp_path):
             ours = module.animate(module.reconstruct(), params, look_at_face(size=SIZE)).rgb[0]
         expected = (ours * 255).round().permute(1, 2, 0).numpy()
         off = np.abs(drawn - expected).max(2)
-        assert np.mean(off > 2) < 0.005, values  # neighbours at one depth may change places
+        assert np.mean(off > 2) < 0.0005, values  # the same order, the same tiles: see the card of the method
         assert off.mean() < 0.5, values
         pictures.append(drawn)
     assert np.abs(pictures[0] - pictures[1]).max() > 50
