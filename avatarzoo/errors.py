@@ -35,6 +35,14 @@ class BadCheckpointError(AvatarZooError):
     """A checkpoint is damaged, or does not hold the network it is meant for."""
 
 
+class NonFiniteLossError(AvatarZooError):
+    """A loss is nan or infinite; the message says where the batch lies that caused it."""
+
+
+class LostWorkerError(AvatarZooError):
+    """A process that reads data for a training was killed."""
+
+
 class BadSequenceError(AvatarZooError):
     """A tracked-sequence folder is missing, incomplete or of an unknown format version."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch.callbacks import Callback
 
 from avatarzoo.apps.training import AvatarCLI
 from avatarzoo.errors import BadSequenceError, HeadModelMismatchError
@@ -116,10 +119,24 @@ def test_training_changes_the_avatar(trained: tuple[type[AvatarModule], Path]) -
     assert any(not torch.equal(v, state[k]) for k, v in untrained.state_dict().items())
 
 
+def sending_sigterm(make: Any, step: int) -> Any:
+    """``instantiate_trainer`` whose trainer gets the signal at the beginning of a step."""
+
+    class Send(Callback):
+        def on_train_batch_start(self, trainer: Any, *_: Any) -> None:
+            if trainer.global_step == step:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    return lambda self, **options: make(self, callbacks=[Send()], **options)
+
+
 def test_a_killed_run_resumes_to_the_same_result(
-    trained: tuple[type[AvatarModule], Path], tmp_path: Path
+    trained: tuple[type[AvatarModule], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """kill -9 after a checkpoint, then --ckpt_path last: same weights as the run that was left alone. So runs are repeatable, too."""
+    """kill -9 after a checkpoint, then SIGTERM, then a damaged file: same weights as the run that was left alone.
+
+    So runs are repeatable, too.
+    """
     method, folder = trained
     config = smoke_config(method)
     code = f"""
@@ -138,6 +155,21 @@ t.AvatarCLI.launch("fit", ["-c", {str(config)!r}, *root])
     assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == -9
     assert (tmp_path / "run" / "last.ckpt").is_file()
     assert not (tmp_path / "run" / "avatar.ckpt").exists()
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            AvatarCLI, "instantiate_trainer", sending_sigterm(AvatarCLI.instantiate_trainer, step=8)
+        )
+        with pytest.raises(SystemExit) as stop:
+            train(method, tmp_path / "run", "--ckpt_path", "last")
+    assert stop.value.code == 128 + signal.SIGTERM
+    last = tmp_path / "run" / "last.ckpt"
+    whole = last.read_bytes()
+    assert torch.load(last, weights_only=True)["global_step"] == 9
+    if (
+        method is METHODS[0]
+    ):  # of one method: the end of the last checkpoint is lost, the one before it is taken
+        last.unlink()
+        last.write_bytes(whole[:-500])
     train(method, tmp_path / "run", "--ckpt_path", "last")
     first, second = (
         torch.load(f / "avatar.ckpt", weights_only=True)["state_dict"] for f in (folder, tmp_path / "run")

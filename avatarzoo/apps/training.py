@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import logging
+import sys
+import traceback
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger
 
 from avatarzoo.apps import consent
-from avatarzoo.errors import AvatarZooError, BadSequenceError, OutputError, UsageError
+from avatarzoo.apps.checkpoints import LastCheckpoint, VerifiedCheckpoints, newest
+from avatarzoo.apps.endurance import FiniteLoss, NanAction, SaveOnSignal
+from avatarzoo.errors import AvatarZooError, BadSequenceError, LostWorkerError, OutputError, UsageError
 from avatarzoo.evaluation import Evaluator
 from avatarzoo.evaluation.products import Products
 
@@ -52,6 +58,11 @@ class AvatarCLI(LightningCLI):
         for known in KNOWN_WARNINGS:
             warnings.filterwarnings("ignore", message=f"(?s).*{known}")
         cls.explicit = explicit_model_options(args)
+        with clear_worker_errors():
+            return cls._launch(command, args)
+
+    @classmethod
+    def _launch(cls, command: str, args: list[str]) -> AvatarCLI:
         return cls(
             LightningModule,  # an AvatarModule, or a prior
             LightningDataModule,
@@ -74,6 +85,12 @@ class AvatarCLI(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_lightning_class_args(Evaluator, "evaluator")
         parser.add_lightning_class_args(Products, "products")
+        parser.add_argument(
+            "--nan",
+            type=NanAction,
+            default="stop",
+            help="a loss that is not finite: stop, keeping the batch, or skip the step",
+        )
         parser.add_argument("--consent", type=str | None, default=None, help="text file: the person agreed")
         parser.add_argument("--consent_statement", type=str | None, default=None, help="the same as a text")
         parser.link_arguments("model.init_args.head", "data.init_args.head")
@@ -125,26 +142,32 @@ class AvatarCLI(LightningCLI):
         command = self.config.subcommand
         resume = command != "fit" or bool(config.get("ckpt_path"))
         root = run_folder(Path(config.trainer.default_root_dir), new=not resume)
-        checkpoints = ModelCheckpoint(
-            dirpath=root,
-            save_top_k=0,
-            save_last=True,
-            every_n_train_steps=CHECKPOINT_EVERY,
-            enable_version_counter=False,
-        )
+        checkpoints = LastCheckpoint(root, CHECKPOINT_EVERY)
         kwargs.setdefault("enable_model_summary", False)
         extra = [*(kwargs.pop("callbacks", None) or []), checkpoints]
+        if command == "fit":
+            self.signals = SaveOnSignal()
+            extra += [self.signals, FiniteLoss(config.nan)]
         if config.trainer.enable_progress_bar is not False:
             extra.append(TQDMProgressBar(refresh_rate=10))
         logger = CSVLogger(root, name="log", version="") if command == "fit" else False
         defaults = {"callbacks": extra, "default_root_dir": str(root)}
         if config.trainer.logger is None:
             defaults["logger"] = logger
+        if config.trainer.plugins is None:
+            defaults["plugins"] = [VerifiedCheckpoints()]
+        if several_processes(config.trainer) and config.trainer.strategy in ("auto", "ddp"):
+            defaults["strategy"] = (
+                "ddp_find_unused_parameters_true"  # stages and turns train parts of a network
+            )
         return super().instantiate_trainer(**{**kwargs, **defaults})
 
     def before_fit(self) -> None:
         if not self.trainer.max_steps or self.trainer.max_steps < 1:
             self.parser.error("--trainer.max_steps must say how many steps to train.")
+        if self.config.fit.get("ckpt_path") == "last":
+            last = newest(Path(self.trainer.default_root_dir))
+            self.config_init.fit["ckpt_path"] = None if last is None else str(last)
 
     def after_fit(self) -> None:
         """Keep the finished avatar, then test it: a fit ends with a table, a video and files to take home.
@@ -153,13 +176,43 @@ class AvatarCLI(LightningCLI):
         """
         if self.trainer.interrupted:
             return
+        if self.signals.received is not None:
+            sys.exit(self.signals.say(self.trainer))
         path = Path(self.trainer.default_root_dir) / "avatar.ckpt"
         self.trainer.save_checkpoint(path, weights_only=True)
-        print(f"Checkpoint: {path}")
+        if self.trainer.is_global_zero:
+            print(f"Checkpoint: {path}")
         if hasattr(self.model, "export"):
             self.model.export(path.parent)
         elif type(self.datamodule).test_dataloader is not LightningDataModule.test_dataloader:
             self.trainer.test(self.model, datamodule=self.datamodule, verbose=False)
+
+
+@contextmanager
+def clear_worker_errors() -> Iterator[None]:
+    """torch reports a killed data worker wherever the training is at that moment.
+
+    Raises:
+        LostWorkerError: that happened.
+    """
+    try:
+        yield
+    except (RuntimeError, ConnectionError, EOFError) as error:
+        files = {frame.filename for frame in traceback.extract_tb(error.__traceback__)}
+        cut_off = not isinstance(error, RuntimeError) and any(
+            "torch" in f and "dataloader" in f for f in files
+        )
+        if "DataLoader worker" not in str(error) and not cut_off:
+            raise
+        raise LostWorkerError(
+            "A process that reads data was killed, most often because memory ran out; go on from the last checkpoint with "
+            "--ckpt_path last, and fewer --data.workers or a smaller --data.batch_size."
+        ) from error
+
+
+def several_processes(trainer: Any) -> bool:
+    """Whether a trainer's options ask for more than one device or node."""
+    return trainer.devices not in (1, "1") or int(trainer.num_nodes) > 1
 
 
 def user_error(error: BaseException | None) -> AvatarZooError | None:

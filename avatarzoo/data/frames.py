@@ -106,15 +106,25 @@ def shuffled(count: int, first: int, number: int, seed: int) -> Int[Tensor, " n"
 class StepLoader:
     """Random batches whose content is a function of (seed, step) alone, so that a resumed run sees what it would have seen.
 
+    Of W processes that train together, number r gets rows r, r + W, ... of a batch of W times ``batch_size``.
+
     Args:
         steps: batches in all; one pass is the whole training.
         first: called when iteration starts; the step to go on from.
     """
 
     def __init__(
-        self, store: FrameStore, batch_size: int, steps: int, seed: int, first: Callable[[], int]
+        self,
+        store: FrameStore,
+        batch_size: int,
+        steps: int,
+        seed: int,
+        first: Callable[[], int],
+        rank: int = 0,
+        world: int = 1,
     ) -> None:
         self.store, self.batch_size, self.steps, self.seed, self.first = store, batch_size, steps, seed, first
+        self.rank, self.world = rank, world
 
     def __len__(self) -> int:
         return self.steps
@@ -125,7 +135,8 @@ class StepLoader:
 
     def rows(self, step: int) -> Tensor:
         """Rows of batch ``step``: every frame once per pass, in an order drawn anew for each pass."""
-        return shuffled(len(self.store), step * self.batch_size, self.batch_size, self.seed)
+        whole = self.batch_size * self.world
+        return shuffled(len(self.store), step * whole, whole, self.seed)[self.rank :: self.world]
 
     def state_dict(self) -> dict[str, int]:
         """Tells Lightning that this loader resumes by itself (from the step the trainer restores)."""
@@ -203,8 +214,9 @@ class FrameDataModule(L.LightningDataModule):
         trainer = self.trainer
         assert trainer is not None
         return StepLoader(
-            self.training_frames(), self.batch_size, trainer.max_steps, self.seed, lambda: trainer.global_step
-        )
+            self.training_frames(), self.batch_size, trainer.max_steps, self.seed, lambda: trainer.global_step,
+            trainer.global_rank, trainer.world_size,
+        )  # fmt: skip
 
     def test_dataloader(self) -> SequenceLoader:
         return SequenceLoader(self.held_out_frames(), 4)

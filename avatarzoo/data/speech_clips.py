@@ -132,6 +132,8 @@ def sound_delay(
 class SpeechLoader:
     """Augmented pieces of the training seconds; batch k is a function of (seed, k) alone, so that a run can be resumed.
 
+    Each of several processes that train together draws its own.
+
     Args:
         clips: what to draw from, by their training seconds. rest: driving numbers of silence.
         steps: batches in all. first: the step to go on from. frames: of a piece, at :data:`FPS` a second.
@@ -140,10 +142,11 @@ class SpeechLoader:
 
     def __init__(
         self, clips: list[SpokenClip], rest: Float[Tensor, " e"], batch_size: int, frames: int, steps: int, seed: int,
-        first: Callable[[], int], augment: bool = True,
+        first: Callable[[], int], augment: bool = True, rank: int = 0, world: int = 1,
     ) -> None:  # fmt: skip
         self.clips, self.rest, self.batch_size, self.frames = clips, rest, batch_size, frames
         self.steps, self.seed, self.first, self.augment = steps, seed, first, augment
+        self.rank, self.world = rank, world
         self.starts = [piece_starts(clip.train, round(frames * clip.fps / FPS) + 1) for clip in clips]
         self.shares = torch.tensor([float(len(s)) / c.fps for s, c in zip(self.starts, clips)])
         if not self.shares.sum():
@@ -160,7 +163,7 @@ class SpeechLoader:
 
     def batch(self, step: int) -> dict[str, Tensor]:
         """``windows (b, t, 80, 16)`` and ``target (b, t, e)``."""
-        random = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
+        random = torch.Generator().manual_seed(self.seed * 1_000_003 + step * self.world + self.rank)
         pieces = [self.piece(random) for _ in range(self.batch_size)]
         return {name: torch.stack([piece[name] for piece in pieces]) for name in ("windows", "target")}
 
@@ -315,7 +318,7 @@ class SpokenClipsDataModule(L.LightningDataModule):
         module: Any = trainer.lightning_module
         return SpeechLoader(
             self.clips, module.speech.rest.cpu(), hp["batch_size"], hp["frames"], trainer.max_steps, hp["seed"],
-            lambda: trainer.global_step, hp["augment"],
+            lambda: trainer.global_step, hp["augment"], trainer.global_rank, trainer.world_size,
         )  # fmt: skip
 
     def val_dataloader(self) -> WholeClips:

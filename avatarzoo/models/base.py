@@ -155,6 +155,15 @@ class AvatarModule(L.LightningModule, ABC):
         """What content credentials say of pictures of this avatar."""
         return {"method": type(self).__name__, "consent_statement_on_record": self.consent is not None}
 
+    @property
+    def place(self) -> tuple[int, int]:
+        """Which of the processes that train together this is, and how many they are."""
+        return self.trainer.global_rank, self.trainer.world_size
+
+    def log(self, name: str, value: Any, *args: Any, **options: Any) -> None:
+        """As Lightning's; of several processes the mean is logged."""
+        super().log(name, value, *args, **{**options, "sync_dist": True})
+
     def adapt(self, progress: Callable[[str], None] = print) -> None:
         """Called once before training with the data module attached; methods that need statistics gather them here."""
 

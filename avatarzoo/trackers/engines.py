@@ -22,6 +22,10 @@ ONE_THREAD = dict.fromkeys(
 """Of a worker: there are as many workers as cores."""
 
 
+STARTUP = 180
+"""Seconds that Ray may take to start (its own 30 are too few on a busy machine)."""
+
+
 # ---- processes of this machine ------------------------------------------------------------------------------------------------
 
 
@@ -157,6 +161,7 @@ class RayEngine:
     """
 
     def __init__(self, address: str | None = None, workers: int = 0) -> None:
+        os.environ.setdefault("RAY_raylet_start_wait_time_s", str(STARTUP))
         self.ray = require("ray", extra="scale")
         self.address, self.count = address, workers
 

@@ -108,11 +108,16 @@ class PortraitGenerator(nn.Module):
                 network.norm.train()
         return self
 
-    def draw_noise(self, batch: int, generator: torch.Generator | None = None) -> tuple[Tensor, ...] | None:
-        """Fresh noise for the image network, ``None`` for variants without noise."""
+    def draw_noise(
+        self, batch: int, generator: torch.Generator | None = None, rank: int = 0, world: int = 1
+    ) -> tuple[Tensor, ...] | None:
+        """Fresh noise for the image network, ``None`` for variants without noise.
+
+        That of process ``rank`` are its rows of a batch of ``world`` times as many.
+        """
         if isinstance(self.image, UNet):
             return None
-        return tuple(self.image.draw_noise(batch, generator))  # type: ignore[operator]
+        return tuple(n[rank::world] for n in self.image.draw_noise(batch * world, generator))  # type: ignore[operator]
 
     @property
     def fixed_noise(self) -> tuple[Tensor, ...] | None:

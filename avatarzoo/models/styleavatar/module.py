@@ -226,12 +226,11 @@ class StyleAvatar(AvatarModule):
     def training_step(self, batch: AvatarBatch, batch_idx: int) -> None:
         """One step of each player; everything random depends on (seed, iteration) alone, so that resumed runs agree."""
         iteration = int(self.iteration)
-        rank = self.trainer.global_rank
-        seed = (self.hparams["seed"] * 1_000_003 + iteration) * 1009 + rank
+        seed = (self.hparams["seed"] * 1_000_003 + iteration) * 1009
         sides = self.generator.grid, self.generator.output_size
-        sample = make_sample(batch, self.conditions, *sides, self.hparams["window"], iteration, seed)
-        draws = torch.Generator(self.device).manual_seed(seed)
-        image, logs = self.generator_step(sample, draws)
+        options = self.hparams["window"], iteration, seed, *self.place
+        sample = make_sample(batch, self.conditions, *sides, *options)
+        image, logs = self.generator_step(sample, torch.Generator(self.device).manual_seed(seed))
         if self.discriminator is not None:
             logs |= self.discriminator_step(sample, image.detach(), iteration)
             self.watch(logs)
@@ -270,7 +269,7 @@ class StyleAvatar(AvatarModule):
     def draw(self, sample: Sample, draws: torch.Generator) -> tuple[Tensor, Tensor | None]:
         """Pictures of the sample's windows, with gradients to all networks that are not frozen."""
         generator = self.generator
-        noise = generator.draw_noise(len(sample.target), draws)
+        noise = generator.draw_noise(len(sample.target), draws, *self.place)
         if noise is not None and generator.has_mask and self.loss.fixed_background_noise:
             # paper section 3.3: a fixed noise for the static background; released code: drawn anew at every step
             noise = (*noise[:2], generator.fixed_noise[2])  # type: ignore[index]
@@ -322,7 +321,8 @@ class StyleAvatar(AvatarModule):
     def watch(self, logs: dict[str, Tensor]) -> None:
         """Let the watchdog see this step's losses; it acts when the discriminator has won."""
         assert self.discriminator is not None
-        losses = float(logs.pop("fooled")), float(logs["discriminator"])
+        mean = self.trainer.strategy.reduce  # of all processes, so that all act alike
+        losses = float(mean(logs.pop("fooled"))), float(mean(logs["discriminator"].clone()))
         if news := self.watchdog.attend(*losses, self.discriminator, self.optimizers()[1].optimizer):
             print(f"Step {self.global_step}: {news}")
             self.trainer.should_stop = self.watchdog.action == "stop"

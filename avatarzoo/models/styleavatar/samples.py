@@ -38,7 +38,15 @@ class Sample(NamedTuple):
 
 
 def make_sample(
-    batch: AvatarBatch, cache: ConditionCache, grid: int, size: int, window: Window, step: int, seed: int
+    batch: AvatarBatch,
+    cache: ConditionCache,
+    grid: int,
+    size: int,
+    window: Window,
+    step: int,
+    seed: int,
+    rank: int = 0,
+    world: int = 1,
 ) -> Sample:
     """Windows at offsets that depend on ``seed`` alone; pictures are brought to side ``size``.
 
@@ -47,7 +55,7 @@ def make_sample(
     """
     index = batch["index"]
     video = batch.get("video", torch.zeros_like(index))
-    offset = offsets(window, len(index), grid, step, seed).to(index.device)
+    offset = offsets(window, len(index), grid, step, seed, rank, world).to(index.device)
     keys = ("image", "mask", "features")
     image, mask, features = (_sized(batch[key], size) for key in keys)  # type: ignore[literal-required]
     filmed = torch.cat([image * 2 - 1, mask, features, torch.ones_like(mask)], 1)
@@ -58,13 +66,18 @@ def make_sample(
     return Sample(target, valid, features, background, known, cache(video, index), offset, video, index)
 
 
-def offsets(window: Window, batch: int, grid: int, step: int, seed: int) -> Int[Tensor, "b 2"]:
-    """Corners of the windows of one step: for each sample, one for all (as published), or always centred."""
+def offsets(
+    window: Window, batch: int, grid: int, step: int, seed: int, rank: int = 0, world: int = 1
+) -> Int[Tensor, "b 2"]:
+    """Corners of the windows of one step: for each sample, one for all (as published), or always centred.
+
+    Those of process ``rank`` are its rows of a batch of ``world`` times as many.
+    """
     if window == "none":
         return centred(batch, grid)
     generator = torch.Generator().manual_seed(seed)
-    drawn = draw_offsets(batch if window == "sample" else 1, grid, step, generator)
-    return drawn.expand(batch, 2)
+    drawn = draw_offsets(batch * world if window == "sample" else 1, grid, step, generator)
+    return drawn.expand(batch * world, 2)[rank::world]
 
 
 def _sized(pictures: Tensor, size: int) -> Tensor:
