@@ -165,6 +165,11 @@ class AvatarCLI(LightningCLI):
     def before_fit(self) -> None:
         if not self.trainer.max_steps or self.trainer.max_steps < 1:
             self.parser.error("--trainer.max_steps must say how many steps to train.")
+        if self.trainer.accumulate_grad_batches > 1 and not self.model.automatic_optimization:
+            raise UsageError(
+                f"{type(self.model).__name__} takes its optimisers' steps itself, so --trainer.accumulate_grad_batches cannot be "
+                "used; take a larger --data.batch_size or more --trainer.devices."
+            )
         if self.config.fit.get("ckpt_path") == "last":
             last = newest(Path(self.trainer.default_root_dir))
             self.config_init.fit["ckpt_path"] = None if last is None else str(last)

@@ -6,6 +6,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import cv2
@@ -25,7 +26,7 @@ from avatarzoo.errors import BadDatasetError, BadSequenceError, UsageError
 from avatarzoo.geometry.camera import Camera
 from avatarzoo.heads.base import HeadParams
 
-OPEN = 64
+OPEN = 32
 """Clips whose parameters are kept in memory by each worker."""
 TRIES = 20
 """Other samples that are tried for one that cannot be read."""
@@ -33,14 +34,14 @@ OnDamage = Literal["skip", "stop"]
 
 
 class Frame(NamedTuple):
-    """One frame in bytes; pictures are ``(1, C, s, s)``, camera and params have one row."""
+    """One frame in bytes; pictures are ``(1, C, s, s)``, camera and params have one row; its number in the video."""
 
     image: Tensor
     mask: Tensor
     features: Tensor
     params: HeadParams
     camera: Camera
-    index: int
+    number: int
 
 
 class FrameBatches(Dataset):
@@ -85,14 +86,12 @@ class FrameBatches(Dataset):
             return {"stopped": str(error)}
         frames = [frame for frame, _, _ in drawn]
         joined = {k: torch.cat([getattr(f, k) for f in frames]) for k in ("image", "mask", "features")}
-        cameras = Camera(
-            *(torch.cat([f.camera[i] for f in frames]) for i in range(2)), (self.size, self.size)
-        )  # type: ignore[misc]
+        poses, lenses = (torch.cat([f.camera[i] for f in frames]) for i in range(2))  # type: ignore[misc]
         return {
             **joined,
             "params": HeadParams(*(torch.cat(x) for x in zip(*(f.params for f in frames)))),
-            "camera": cameras,
-            "index": torch.tensor([f.index for f in frames]),
+            "camera": Camera(poses, lenses, (self.size, self.size)),
+            "index": torch.tensor([f.number for f in frames]),
             "video": torch.tensor([clip for _, clip, _ in drawn]),
             "damaged": [name for _, _, names in drawn for name in names],
         }
@@ -122,7 +121,7 @@ class FrameBatches(Dataset):
     def read(self, clip: int, number: int) -> Frame:
         """Valid frame ``number`` of a clip."""
         if not hasattr(self, "open"):
-            self.open = lru_cache(OPEN)(TrackedSequence.open)
+            self.open = lru_cache(OPEN)(opened)
         sequence = self.open(self.clips[clip].path)
         if sequence.info["head"] != self.head:
             raise BadSequenceError(
@@ -137,8 +136,15 @@ class FrameBatches(Dataset):
             for x in (sequence.images(rows), sequence.masks(rows)[:, None], sequence.features(rows)[:, None])
         )
         camera = sequence.camera.resized(self.size, self.size)
-        index = int(sequence.frame_numbers[rows[0]])
-        return Frame(image, mask[:, 0], features[:, 0], sequence.params.rows(rows.tolist()), camera, index)
+        frame = int(sequence.frame_numbers[rows[0]])
+        return Frame(image, mask[:, 0], features[:, 0], sequence.params.rows(rows.tolist()), camera, frame)
+
+
+def opened(path: Path) -> TrackedSequence:
+    """Without the landmarks, which are nearly all that it keeps in memory."""
+    sequence = TrackedSequence.open(path)
+    sequence.landmarks = sequence.landmarks[:0].copy()
+    return sequence
 
 
 def readable(clips: list[ClipEntry]) -> Any:

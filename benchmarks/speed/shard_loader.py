@@ -4,7 +4,8 @@
 
 Makes 100 clips of 200 frames of 32 pixels (once), reads a whole pass in batches of 16, and pretends that a device takes ``--step``
 seconds a batch without using the processor. Prints the memory (proportional set size, so that what processes share counts once) of
-loader and workers after 1,000 samples and later, and the share of the time in which the device waited. Then a loader that is given
+loader and workers after 1,000 samples and later, and the share of the time in which the device waited, and the processor time of the workers for a batch (which says what the waiting would
+be on a machine that does nothing else). Then a loader that is given
 the state of another in the middle of the pass must go on with the same samples.
 """
 
@@ -14,6 +15,7 @@ import argparse
 import hashlib
 import json
 import os
+import resource
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -92,6 +94,7 @@ def main() -> None:
         time.sleep(args.step)
         last = time.perf_counter()
         trained += last - start
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
     middle = count // 2 + 3
     again = loader(middle, 0)
     again.load_state_dict(loader(middle).state_dict())
@@ -104,6 +107,7 @@ def main() -> None:
         "memory_mb_after_1000": round(sizes[0], 1),
         "memory_growth": round(max(sizes) / sizes[0] - 1, 4),
         "waiting": round(waited / (waited + trained), 4),
+        "worker_cpu_ms_per_batch": round(1000 * (used.ru_utime + used.ru_stime) / count, 1),
         "resumes_exactly": list(fingerprints(again)) == seen[middle:],
     }
     print(json.dumps(result))
