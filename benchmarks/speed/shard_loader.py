@@ -4,9 +4,9 @@
 
 Makes 100 clips of 200 frames of 32 pixels (once), reads a whole pass in batches of 16, and pretends that a device takes ``--step``
 seconds a batch without using the processor. Prints the memory (proportional set size, so that what processes share counts once) of
-loader and workers after 1,000 samples and later, and the share of the time in which the device waited, and the processor time of the workers for a batch (which says what the waiting would
-be on a machine that does nothing else). Then a loader that is given
-the state of another in the middle of the pass must go on with the same samples.
+loader and workers after 1,000 samples and later, the share of the time in which the device waited, and the processor time of the
+workers for a batch (which says what the waiting would be on a machine that does nothing else). Then a loader that is given the
+state of another in the middle of the pass must go on with the same samples.
 """
 
 from __future__ import annotations
