@@ -21,7 +21,8 @@ INSTALLERS = ("pip", "ssh", "jupyter")
 def test_there_are_blocks_and_their_languages_are_known():
     assert len([b for b in SHELL if b.run]) >= 25
     assert len([b for b in PYTHON if b.run]) >= 8
-    assert {b.language for b in blocks()} <= {"sh", "python", "text", "yaml", "toml"}
+    strange = [str(b) for b in blocks() if b.language not in ("sh", "python", "text", "yaml", "toml")]
+    assert not strange, f'a fence names its language; what cannot run is marked as: ```sh title="{MARK}: why"'
     assert sum(page.read_text().count("\n```") for page in PAGES) == 2 * len(blocks())  # none is overlooked
 
 
@@ -56,6 +57,14 @@ def test_commands_that_are_not_run_are_known(block, at_the_desk, monkeypatch):
         else:
             assert words[0] in INSTALLERS or words[:2] == ["python", "-m"]
             asked_for_extras_exist(words)
+
+
+@pytest.mark.parametrize("block", [pytest.param(b, id=str(b)) for b in PYTHON if not b.run])
+def test_code_that_is_not_run_imports_what_exists(block):
+    tree = ast.parse(block.text)
+    tree.body = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
+    assert tree.body
+    exec(compile(tree, str(block), "exec"), {})
 
 
 def parse(args: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
