@@ -197,7 +197,7 @@ def load_protocol(path: str | Path) -> Protocol:
     """Read a protocol file.
 
     Raises:
-        UsageError: no such file, no valid YAML, an unknown key or value; the message names the place.
+        UsageError: no such file, no valid YAML, an unknown key or value, two parts that fill one column; the message names the place.
     """
     path = Path(path)
     try:
@@ -213,6 +213,14 @@ def load_protocol(path: str | Path) -> Protocol:
         raise UsageError(
             f"{path} calls itself {protocol.protocol!r}; name the protocol after its file, {path.stem!r}."
         )
+    filled: dict[tuple[str, str], str] = {}
+    for part in protocol.parts:
+        for spec in part.metrics:
+            first = filled.setdefault((part.group or "", spec.column), part.name)
+            if first != part.name:
+                raise UsageError(
+                    f"{path}: parts {first!r} and {part.name!r} both fill the column {spec.column!r}; give each its own group."
+                )
     return protocol
 
 

@@ -244,6 +244,16 @@ def test_the_file_names_the_protocol(tmp_path: Path) -> None:
         load_protocol(path)
 
 
+def test_parts_do_not_fill_the_same_column(tmp_path: Path) -> None:
+    content = yaml.safe_load((FOLDER / "invertavatar_figure12.yaml").read_text())
+    for part in content["parts"]:
+        part["group"] = "{subset}"
+    path = tmp_path / "invertavatar_figure12.yaml"
+    path.write_text(yaml.safe_dump(content))
+    with pytest.raises(UsageError, match="'ordered' and 'shuffled' both fill"):
+        load_protocol(path)
+
+
 def test_the_hash_changes_with_what_is_measured(tmp_path: Path) -> None:
     text = (FOLDER / "dejavu_table2.yaml").read_text()
     path = tmp_path / "dejavu_table2.yaml"
