@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
+import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -31,3 +34,21 @@ def test_smoke_config_learns(tmp_path: Path) -> None:
     seen = torch.rand(1, 3, 64, 64), again.head.zeros(1), look_at_face(size=64)
     with torch.no_grad():
         assert torch.equal(again.offsets(*seen), cli.model.eval().offsets(*seen))
+
+
+@pytest.mark.slow
+def test_ablations_train_and_measure_all_rows_alike(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.syspath_prepend(str(CONFIG.parents[2] / "benchmarks" / "small_reconstruction"))
+    ablations = importlib.import_module("ablations")
+    sizes = ["--steps", "2", "--identities", "1", "--held-out", "1", "--size", "32"]
+    monkeypatch.setattr(
+        sys, "argv", ["ablations", str(tmp_path), *sizes, "--rows", "full", "uniform position weights"]
+    )
+    ablations.main()
+    facts = json.loads((tmp_path / "ablations.json").read_text())
+    assert "not real" in facts["measured_on"]
+    full, uniform = facts["rows"].values()
+    assert uniform["differs"] == {"uniform_weights": True}
+    assert full["facial_before"] == uniform["facial_before"] < full["facial"]
+    assert full["spread"] > 0
+    assert (tmp_path / "ablations.png").stat().st_size > 1000
