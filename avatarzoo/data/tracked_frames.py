@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -184,7 +185,7 @@ class FrameLoader:
             worker_init_fn=one_thread,
             prefetch_factor=4 if self.workers else None,
         )
-        for batch in loader:
+        for batch in started(loader):
             if "stopped" in batch:
                 raise BadSequenceError(f"{batch['stopped']} (--data.damaged skip leaves such samples out.)")
             yield batch
@@ -201,6 +202,16 @@ class FrameLoader:
                 f"The checkpoint's data was shuffled with seed {state['seed']}; go on with --data.seed {state['seed']}."
             )
         self.batches.offset = state["place"] - state["batches"] * self.batches.batch_size * self.batches.world
+
+
+def started(loader: DataLoader) -> Iterator[dict[str, Any]]:
+    """The iterator, whose workers share this process's memory: garbage collection in them does not touch, and so copy, it."""
+    gc.collect()
+    gc.freeze()
+    try:
+        return iter(loader)
+    finally:
+        gc.unfreeze()
 
 
 def one_thread(worker: int) -> None:

@@ -3,10 +3,10 @@
     python benchmarks/speed/shard_loader.py OUT [--workers 2] [--step 0.02]
 
 Makes 100 clips of 200 frames of 32 pixels (once), reads a whole pass in batches of 16, and pretends that a device takes ``--step``
-seconds a batch without using the processor. Prints the memory (proportional set size, so that what processes share counts once) of
-loader and workers after 1,000 samples and later, the share of the time in which the device waited, and the processor time of the
-workers for a batch (which says what the waiting would be on a machine that does nothing else). Then a loader that is given the
-state of another in the middle of the pass must go on with the same samples.
+seconds a batch without using the processor. Prints the memory of loader and workers after 1,000 samples and later (their resident
+sets; and their proportional sets, which grow while the workers' share of the loader's memory becomes their own), the share of the
+time in which the device waited, and the processor time of the workers for a batch (which says what the waiting would be on a machine
+that does nothing else). Then a loader that is given the state of another in the middle of the pass must go on with the same samples.
 """
 
 from __future__ import annotations
@@ -49,14 +49,14 @@ def make(folder: Path) -> None:
     writer.close()
 
 
-def memory() -> float:
-    """Megabytes of this process and its children."""
+def memory(kind: str) -> float:
+    """Megabytes of this process and its children: ``Rss``, or ``Pss``, in which what they share counts once."""
     own = os.getpid()
     children = Path(f"/proc/{own}/task/{own}/children").read_text().split()
     total = 0
     for pid in (str(own), *children):
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-        total += next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+        total += next(int(line.split()[1]) for line in lines if line.startswith(f"{kind}:"))
     return total / 1024
 
 
@@ -89,7 +89,7 @@ def main() -> None:
             hashlib.sha256(batch["image"].numpy().tobytes() + batch["index"].numpy().tobytes()).hexdigest()
         )
         if (number + 1) * BATCH % 1000 < BATCH:
-            sizes.append(memory())
+            sizes.append((memory("Rss"), memory("Pss")))
         start = time.perf_counter()
         time.sleep(args.step)
         last = time.perf_counter()
@@ -104,8 +104,9 @@ def main() -> None:
         "shards": len(list(args.out.glob("shard-*.tar"))),
         "workers": args.workers,
         "step_ms": 1000 * args.step,
-        "memory_mb_after_1000": round(sizes[0], 1),
-        "memory_growth": round(max(sizes) / sizes[0] - 1, 4),
+        "rss_mb_after_1000": round(sizes[0][0], 1),
+        "rss_growth": round(max(rss for rss, _ in sizes) / sizes[0][0] - 1, 4),
+        "pss_mb": [round(pss) for _, pss in sizes],
         "waiting": round(waited / (waited + trained), 4),
         "worker_cpu_ms_per_batch": round(1000 * (used.ru_utime + used.ru_stime) / count, 1),
         "resumes_exactly": list(fingerprints(again)) == seen[middle:],
