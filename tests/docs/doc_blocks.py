@@ -67,8 +67,9 @@ def blocks(*languages: str) -> list[Block]:
 
 
 def params(found: list[Block]) -> list:
-    """For parametrize, the slow ones marked; a block that pages have in common is run once."""
-    found = list({(block.text, block.title): block for block in reversed(found)}.values())[::-1]
+    """For parametrize, the slow ones marked; what pages have in common is run once."""
+    said = {b: str(commands(b.text)) if b.language == "sh" else b.text for b in found}
+    found = list({said[b]: b for b in reversed(found)}.values())[::-1]
     return [
         pytest.param(b, id=str(b), marks=[pytest.mark.slow] * any(word in b.text for word in SLOW))
         for b in found
