@@ -11,6 +11,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
+from avatarzoo.errors import UsageError
 from avatarzoo.optional import require
 from avatarzoo.trackers.many import ATTEMPTS, Outcome, Task, lost, track_clip
 
@@ -20,10 +21,6 @@ ONE_THREAD = dict.fromkeys(
     ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), "1"
 )
 """Of a worker: there are as many workers as cores."""
-
-
-STARTUP = 180
-"""Seconds that Ray may take to start (its own 30 are too few on a busy machine)."""
 
 
 # ---- processes of this machine ------------------------------------------------------------------------------------------------
@@ -157,25 +154,30 @@ class RayEngine:
         workers: clips in work at a time; 0: as many as the cluster has cores.
 
     Raises:
-        MissingExtraError: Ray is not installed.
+        MissingExtraError: Ray is not installed. UsageError: it cannot be started or reached.
     """
 
     def __init__(self, address: str | None = None, workers: int = 0) -> None:
-        os.environ.setdefault("RAY_raylet_start_wait_time_s", str(STARTUP))
         self.ray = require("ray", extra="scale")
         self.address, self.count = address, workers
 
     def __call__(self, tasks: Sequence[Task]) -> Iterator[Outcome]:
-        ray, quiet = self.ray, {"log_to_driver": False, "logging_level": "ERROR"}
+        options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
         if self.address is None:
-            with environment(ONE_THREAD):
-                ray.init(num_cpus=self.count or usable_cores(), include_dashboard=False, **quiet)
+            options |= {"num_cpus": self.count or usable_cores(), "include_dashboard": False}
         else:
-            ray.init(address=self.address, **quiet)
+            options["address"] = self.address
+        try:
+            with environment(ONE_THREAD):
+                self.ray.init(**options)
+        except Exception as error:  # Ray raises all kinds
+            raise UsageError(
+                f"Ray cannot be started or reached ({str(error).splitlines()[0][:150]}); see --address, or take --engine local."
+            ) from error
         try:
             yield from self.work(tasks)
         finally:
-            ray.shutdown()
+            self.ray.shutdown()
 
     def work(self, tasks: Sequence[Task]) -> Iterator[Outcome]:
         """A few tasks more than there are workers are handed over at a time, so that a long list costs no memory."""

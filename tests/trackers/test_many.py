@@ -6,6 +6,7 @@ import json
 import sys
 from collections import deque
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,9 +18,9 @@ from avatarzoo.data.layouts import Item
 from avatarzoo.data.sequence import TrackedSequence
 from avatarzoo.data.shards import shard_clips
 from avatarzoo.data.video import VideoPart, write_video
-from avatarzoo.errors import OutputError
+from avatarzoo.errors import OutputError, UsageError
 from avatarzoo.optional import available
-from avatarzoo.trackers import many, pipeline
+from avatarzoo.trackers import engines, many, pipeline
 from avatarzoo.trackers.engines import LocalEngine, RayEngine
 from avatarzoo.trackers.many import Outcome, Progress, Settings, Task, duration, in_this_process
 
@@ -179,6 +180,15 @@ def test_workers_that_die_lose_nothing(clips, tmp_path, stand_in):
     ours = {k: v for k, v in files(tmp_path / "two").items() if not k.endswith(".died")}
     assert ours == files(tmp_path / "one")
     assert all(not worker.process.is_alive() for worker in engine.workers)
+
+
+def test_ray_that_cannot_be_reached_is_one_sentence(monkeypatch):
+    def init(**_):
+        raise ConnectionError("nobody there")
+
+    monkeypatch.setattr(engines, "require", lambda *_, **__: SimpleNamespace(init=init))
+    with pytest.raises(UsageError, match=r"nobody there.*--engine local"):
+        list(RayEngine("somewhere:6379")([]))
 
 
 @pytest.mark.slow
