@@ -34,9 +34,9 @@ METHODS: dict[str, tuple[str, int, list[str]]] = {
          "--model.samples", "[4,4]", "--model.raw_resolution", "16"],
     ),
     "nofaplusplus": (
-        "nofaplusplus/smoke.yaml", 2,
-        ["--data", "avatarzoo.data.ProceduralClipPairsDataModule", "--data.people", "4", "--data.held_out", "1", "--data.length", "8",
-         "--data.first", "900", "--data.size", "128", "--data.distance", "1"],
+        "nofaplusplus/stage2_small.yaml", 2,
+        ["--model.start", "null", "--model.field_warmup", "0", "--model.raw_resolution", "16", "--model.samples", "[6,6]",
+         "--data.people", "4", "--data.held_out", "1", "--data.length", "8", "--data.first", "900"],
     ),
 }  # fmt: skip
 

@@ -44,6 +44,14 @@ def test_resuming_gives_the_tail(store):
         assert contents(loader(store, first=k)) == whole[k:]
 
 
+def test_processes_share_a_batch(store):
+    """Rows r, r + 2, ... of the doubled batch; together nothing twice, nothing never."""
+    one = [loader(store, 6).rows(step) for step in range(5)]
+    for rank in (0, 1):
+        own = StepLoader(store, 3, 20, 0, lambda: 0, rank, 2)
+        assert all(torch.equal(own.rows(step), whole[rank::2]) for step, whole in enumerate(one))
+
+
 def test_each_pass_shows_each_frame_once_in_a_new_order(store):
     """Also when a batch straddles two passes, or is longer than one."""
     for batch_size in (1, 3, 7, 10):

@@ -186,5 +186,8 @@ def test_windows_of_a_step() -> None:
     own = offsets("sample", 4, grid, 2, 5)
     assert not torch.equal(own, own[:1].expand(4, 2))
     assert torch.equal(own, offsets("sample", 4, grid, 2, 5))
+    for rank in (0, 1):  # of two processes, each draws its rows of the doubled batch
+        assert torch.equal(own[rank::2], offsets("sample", 2, grid, 2, 5, rank, 2))
+        assert torch.equal(alike[:2], offsets("batch", 2, grid, 2, 5, rank, 2))
     for window, step in (("none", 2), ("sample", 3)):
         assert torch.equal(offsets(window, 4, grid, step, 5), torch.full((4, 2), grid // 4))
