@@ -36,6 +36,6 @@ def test_all_cells_run(at_the_desk, smoke_run):
     pictures = names["pictures"]
     assert set(pictures) == {m.__name__ for m in METHODS}
     for frames in pictures.values():
-        assert (frames[1:] - frames[:1]).abs().amax(
+        assert (frames[3:] - frames[:1]).abs().amax(
             (1, 2, 3)
-        ).min() > 0.02  # every change of the motion is seen
+        ).min() > 0.02  # turned heads, even of what has hardly learnt
