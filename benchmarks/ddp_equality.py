@@ -35,7 +35,8 @@ METHODS: dict[str, tuple[str, int, list[str]]] = {
     ),
     "nofaplusplus": (
         "nofaplusplus/stage2_small.yaml", 2,
-        ["--model.start", "null", "--model.field_warmup", "0", "--model.lambda_surface", "0", "--model.raw_resolution", "16", "--model.samples", "[6,6]",
+        ["--model.start", "null", "--model.field_warmup", "0", "--model.lambda_surface", "0",
+         "--model.raw_resolution", "16", "--model.samples", "[6,6]",
          "--data.people", "4", "--data.held_out", "1", "--data.length", "8", "--data.first", "900"],
     ),
 }  # fmt: skip
