@@ -47,6 +47,8 @@ def placed(image: AvatarImage, crop: Camera, camera: Camera, ground: float) -> A
     scale = places.new_tensor([2 / crop.size[1], 2 / crop.size[0]])
     places = torch.where(depth > 1e-6, places[..., :2] / depth.clamp_min(1e-6) * scale - 1, -2.0)
     layers = torch.cat([image.rgb - ground, image.alpha], 1)
+    # where their padding begins, super-resolution networks draw a thin frame
+    layers = F.pad(layers[..., 1:-1, 1:-1], (1, 1, 1, 1), mode="replicate")
     drawn = F.grid_sample(layers, places.to(layers), align_corners=False)
     drawn = F.avg_pool2d(drawn, samples) if samples > 1 else drawn
     return AvatarImage((drawn[:, :3] + ground).clamp(0, 1), drawn[:, 3:].clamp(0, 1))
