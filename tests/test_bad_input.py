@@ -112,10 +112,11 @@ def test_sound_only(refused, tmp_path):
 def test_empty_missing_folder_text(refused, tmp_path):
     (tmp_path / "empty.mp4").touch()
     (tmp_path / "text.mp4").write_text("not a film")
+    (tmp_path / "no_videos").mkdir()  # a folder of videos is tracked
     cases = {
         "empty.mp4": "empty",
         "nowhere.mp4": "does not exist",
-        ".": "folder",
+        "no_videos": "folder",
         "text.mp4": "cannot be read",
     }
     for name, words in cases.items():

@@ -203,16 +203,24 @@ def clear_worker_errors() -> Iterator[None]:
     try:
         yield
     except (RuntimeError, ConnectionError, EOFError) as error:
-        files = {frame.filename for frame in traceback.extract_tb(error.__traceback__)}
-        cut_off = not isinstance(error, RuntimeError) and any(
-            "torch" in f and "dataloader" in f for f in files
-        )
-        if "DataLoader worker" not in str(error) and not cut_off:
+        try:
+            lost = tells_of_lost_worker(error)
+        except RuntimeError as late:  # the report came just now, after the connection's end
+            lost = tells_of_lost_worker(late)
+        if not lost:
             raise
         raise LostWorkerError(
             "A process that reads data was killed, most often because memory ran out; go on from the last checkpoint with "
             "--ckpt_path last, and fewer --data.workers or a smaller --data.batch_size."
         ) from error
+
+
+def tells_of_lost_worker(error: Exception) -> bool:
+    """torch's report of a killed data worker, or a connection to one that is cut off."""
+    if isinstance(error, RuntimeError):
+        return "DataLoader worker" in str(error)
+    files = {frame.filename for frame in traceback.extract_tb(error.__traceback__)}
+    return any("torch" in f and "dataloader" in f for f in files)
 
 
 def several_processes(trainer: Any) -> bool:

@@ -110,7 +110,7 @@ def test_batches_depend_on_seed_and_step_and_go_on_where_they_stopped(people) ->
     data = people["head"]
 
     def batches(first: int) -> list:
-        data.trainer = SimpleNamespace(max_steps=12, global_step=first)  # type: ignore[assignment]
+        data.trainer = SimpleNamespace(max_steps=12, global_step=first, global_rank=0, world_size=1)  # type: ignore[assignment]
         return [list(zip(b["video"].tolist(), b["index"].tolist())) for b in data.train_dataloader()]
 
     whole = batches(0)
