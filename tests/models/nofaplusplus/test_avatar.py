@@ -40,7 +40,9 @@ def test_eg3ds_own_camera_sees_exactly_what_the_networks_draw(make) -> None:
     )
     volume = module.generator.fine(shown.image, shown.label, own)
     view = cleared(module.generator.render(volume, shown.label, own), 1.0)
-    torch.testing.assert_close(drawn, view.clamp(0, 1), atol=2e-3, rtol=0)
+    inside = (..., slice(1, -1), slice(1, -1))  # where the crop ends a frame may be drawn, which is not shown
+    torch.testing.assert_close(drawn[inside], view.clamp(0, 1)[inside], atol=2e-3, rtol=0)
+    torch.testing.assert_close(drawn[..., 0, 1:-1], drawn[..., 1, 1:-1], atol=1e-2, rtol=0)
     front = frontal_label(1, module.generator.prior.config)
     assert shown.label.shape == front.shape
 
