@@ -16,6 +16,7 @@ from avatarzoo.errors import BadCheckpointError, MissingAssetError, UsageError
 from avatarzoo.files import atomic_path
 from avatarzoo.geometry.camera import Camera
 from avatarzoo.heads.base import HeadParams
+from avatarzoo.models.base import AvatarModule
 from avatarzoo.models.gaussian_dejavu.reconstruction import GaussianReconstruction
 from avatarzoo.networks.ednet import EDNet, InputRange
 from avatarzoo.priors import import_checkpoint, official_key_map
@@ -87,14 +88,25 @@ def read_weights(path: str | Path, module: GaussianReconstruction) -> dict[str, 
         UsageError: trained with another head model or other initial Gaussians, whose maps mean something else.
     """
     header, tensors = _read(network_file(path))
-    signature, options = json.loads(header["head"]), json.loads(header["options"])
-    wanted = module.head.signature, module.hparams["initialization"]
-    if (signature, options["initialization"]) != wanted:
-        raise UsageError(
-            f"The reconstruction network {path} belongs to head model {signature['name']} and initialization "
-            f"{options['initialization']}, not to {wanted[0]['name']} and {wanted[1]}; choose those, or another network."
-        )
+    check_surface(path, json.loads(header["head"]), json.loads(header["options"])["initialization"], module)
     return _fitting(tensors, module.network, path)
+
+
+def check_surface(path: str | Path, head: dict[str, str], initialization: str, module: AvatarModule) -> None:
+    """That a network's maps mean to ``module`` what they mean to itself.
+
+    Args:
+        head, initialization: of the network: signature of its head model, its initial Gaussians.
+
+    Raises:
+        UsageError: they are not the module's.
+    """
+    own = module.head.signature, module.hparams["initialization"]
+    if (head, initialization) != own:
+        raise UsageError(
+            f"The reconstruction network {path} belongs to --model.head {head['name']} and --model.initialization {initialization}, "
+            f"not to {own[0]['name']} and {own[1]}; choose those, or another network."
+        )
 
 
 def network_file(name: str | Path) -> Path:

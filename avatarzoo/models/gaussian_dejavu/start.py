@@ -10,11 +10,14 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 
 from avatarzoo.data.batch import AvatarBatch
-from avatarzoo.errors import UsageError
 from avatarzoo.geometry.camera import Camera, project
 from avatarzoo.geometry.rotations import axis_angle_to_matrix
 from avatarzoo.geometry.spherical_harmonics import rgb_to_sh0
-from avatarzoo.models.gaussian_dejavu.reconstruction_files import load_reconstruction, network_file
+from avatarzoo.models.gaussian_dejavu.reconstruction_files import (
+    check_surface,
+    load_reconstruction,
+    network_file,
+)
 from avatarzoo.models.gaussian_dejavu.uv_gaussians import CHANNELS, COLOR, OPACITY
 from avatarzoo.render import rasterize_mesh
 
@@ -68,12 +71,7 @@ def reconstructed_offsets(module: GaussianDejaVu, batch: AvatarBatch) -> Float[T
     hp = module.hparams
     path = network_file(hp["reconstruction"])
     network = load_reconstruction(path, hp["head_file"], hp["uv_size"]).to(module.global_delta.device)
-    same = network.head.signature == module.head.signature
-    if not same or network.hparams["initialization"] != hp["initialization"]:
-        raise UsageError(
-            f"The reconstruction network {path} belongs to --model.head {network.hparams['head']} and --model.initialization "
-            f"{network.hparams['initialization']}; choose those, or --model.reconstruction null."
-        )
+    check_surface(path, network.head.signature, network.hparams["initialization"], module)
     ground = network.hparams["background"]
     alone = batch["image"] * batch["mask"] + ground * (1 - batch["mask"])
     state = network.reconstruct(alone, batch["params"], batch["camera"])

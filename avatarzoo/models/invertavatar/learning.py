@@ -13,7 +13,15 @@ from avatarzoo.losses.adversarial import discriminator_loss, generator_loss, r1_
 from avatarzoo.models.invertavatar.inversion import Drawn, Frames, Inversion, Person
 from avatarzoo.models.invertavatar.latent_discriminator import LatentDiscriminator, codes_penalty
 from avatarzoo.models.invertavatar.objective import COMPARED, InversionLoss, Stage, psnr
-from avatarzoo.models.made_up_people import CodeError, KeptPictures
+from avatarzoo.models.made_up_people import (
+    BATCH,
+    PEOPLE,
+    RESOLUTION,
+    SAMPLES,
+    CodeError,
+    KeptPictures,
+    many_people,
+)
 from avatarzoo.networks.discriminator import DualDiscriminator
 from avatarzoo.priors.animatable_config import AnimatableConfig
 from avatarzoo.priors.cameras import frontal_label
@@ -27,8 +35,6 @@ CODES_R1, PICTURES_R1 = 10.0, 1.0
 R1_INTERVAL = 16
 VARIANTS = 2
 """Made-up people that share a frame's pose and expression, see :meth:`Lessons.coded`."""
-PEOPLE, BATCH, RESOLUTION, SAMPLES = 384, 8, 32, (12, 12)
-"""Who is drawn for :func:`code_error_of`, and how."""
 
 
 class Lesson(NamedTuple):
@@ -259,19 +265,18 @@ def numbered_latents(numbers: Int[Tensor, " b"], width: int) -> Float[Tensor, "b
     )
 
 
-@torch.no_grad()
 def code_error_of(networks: Inversion, truncation: float) -> CodeError:
-    """The error of codes of the prior; half a minute on one core with the small prior."""
+    """The error of codes of the prior."""
     head, prior, device = networks.maps.head, networks.prior, networks.encoders.mean_code.device
     maps = networks.maps.driving(head.zeros(BATCH, device))
     label = frontal_label(BATCH, prior.config).to(device)
-    codes, pictures = [], []
-    for start in range(0, PEOPLE, BATCH):
-        numbers = torch.arange(start, start + BATCH) - PEOPLE  # apart from those that train
+
+    def draw(first: int) -> tuple[Tensor, Tensor]:
+        numbers = torch.arange(first, first + BATCH) - PEOPLE  # apart from those that train
         latent = numbered_latents(numbers, prior.config.latent_dim).to(device)
         people = networks.coarse(networks.frontal_codes(latent, truncation))
         planes = prior.animate(people.codes, people.features, maps)
         view = prior.render(planes, label, RESOLUTION, samples=SAMPLES)
-        codes.append(people.codes[:, 0])
-        pictures.append(view.features[:, :3].flatten(1))
-    return CodeError(torch.cat(codes), torch.cat(pictures))
+        return people.codes, view.features[:, :3]
+
+    return CodeError(*many_people(draw))

@@ -8,14 +8,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from avatarzoo.models.made_up_people import CodeError, KeptPictures
+from avatarzoo.models.made_up_people import BATCH, RESOLUTION, SAMPLES, CodeError, KeptPictures, many_people
 from avatarzoo.models.nofaplusplus.generator import Volume, render_volume
 from avatarzoo.priors.cameras import frontal_label
 from avatarzoo.priors.eg3d import TriPlaneGenerator, TriPlaneImage
-
-PEOPLE, BATCH = 384, 8
-RESOLUTION, SAMPLES = 32, (12, 12)
-"""Of the people behind :func:`code_error`."""
 
 
 class MadeUp(NamedTuple):
@@ -79,24 +75,21 @@ def true_views(
 
 
 def code_error(prior: TriPlaneGenerator, truncation: float = 1.0, seed: int = 0) -> CodeError:
-    """The error of codes of a frozen prior; :data:`PEOPLE` are drawn, which takes half a minute on one core with the small prior."""
+    """The error of codes of a frozen prior."""
     return CodeError(*draw_people(prior, truncation, seed))
 
 
-@torch.no_grad()
 def draw_people(
     prior: TriPlaneGenerator, truncation: float, seed: int
 ) -> tuple[Float[Tensor, "p w"], Float[Tensor, "p x"]]:
     """Codes and flattened frontal raw pictures of random people."""
-    device = next(prior.parameters()).device
-    front = frontal_label(1, prior.config).to(device)
-    draws = torch.Generator().manual_seed(seed)
-    codes, pictures = [], []
-    for _ in range(PEOPLE // BATCH):
+    device, draws = next(prior.parameters()).device, torch.Generator().manual_seed(seed)
+    labels = frontal_label(BATCH, prior.config).to(device)
+
+    def draw(_: int) -> tuple[Tensor, Tensor]:
         latent = torch.randn(BATCH, prior.config.latent_dim, generator=draws).to(device)
-        labels = front.expand(BATCH, -1)
-        code = prior.codes(latent, labels, truncation)
-        view = render_volume(prior, Volume(prior.planes(code), code), labels, None, RESOLUTION, SAMPLES)
-        codes.append(code[:, 0])
-        pictures.append(view.raw.flatten(1))
-    return torch.cat(codes), torch.cat(pictures)
+        codes = prior.codes(latent, labels, truncation)
+        view = render_volume(prior, Volume(prior.planes(codes), codes), labels, None, RESOLUTION, SAMPLES)
+        return codes, view.raw
+
+    return many_people(draw)

@@ -7,12 +7,13 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from avatarzoo.models.nofaplusplus import NOFAPlusPlus, made_up
+from avatarzoo.models import made_up_people
+from avatarzoo.models.nofaplusplus import NOFAPlusPlus
 from avatarzoo.models.nofaplusplus.made_up import code_error, draw_people
 
 
 def test_seen_and_unseen_errors(make: Callable[..., NOFAPlusPlus], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(made_up, "PEOPLE", 64)
+    monkeypatch.setattr(made_up_people, "PEOPLE", 64)
     prior = make().generator.prior
     error = code_error(prior)
     codes, _ = draw_people(prior, 1.0, seed=0)
@@ -30,7 +31,7 @@ def test_the_regression_says_what_changes_in_pictures(
     make: Callable[..., NOFAPlusPlus], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Between two people who differ little the error goes with the difference of their pictures."""
-    monkeypatch.setattr(made_up, "PEOPLE", 64)
+    monkeypatch.setattr(made_up_people, "PEOPLE", 64)
     prior = make().generator.prior
     error = code_error(prior, truncation=0.2)
     codes, pictures = draw_people(prior, 0.2, seed=9)
